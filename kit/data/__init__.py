@@ -1,0 +1,8 @@
+"""Tables, from the file to the tensors: read or bundled, split honestly, encoded for a model."""
+
+from kit.data.encode import Encoder
+from kit.data.flights import flights
+from kit.data.read import Table, read
+from kit.data.split import Split, split
+
+__all__ = ["Encoder", "Split", "Table", "flights", "read", "split"]

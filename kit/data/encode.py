@@ -1,0 +1,231 @@
+"""Turn the columns of a table into the one tensor that a model takes, learned on training rows."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from kit.base import checks
+from kit.data.split import is_quantity
+
+MAX_COLUMNS = 2_000
+MAX_LEVELS = 250  # of a category; the rest share code 0 with what was never seen
+MIN_MISSING_FRAC = 0.01  # of the rows, for a column that flags the gaps of another
+MIN_COUNT = 10  # rows that a level needs to get a code of its own
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Column rules learned from training rows: the same for every later row.
+
+    `X` holds the numeric columns first, standardised, then flags for what was missing, then one
+    column of codes for each category; code 0 is "missing, rare or never seen".
+    """
+
+    target: str
+    classes: tuple[Any, ...]  # in the order of the logits; empty for a quantity
+    numbers: Mapping[str, tuple[float, float, float]]  # column -> median, mean, standard deviation
+    flags: tuple[str, ...]  # numeric columns whose gaps get a column; one for equal patterns
+    levels: Mapping[str, tuple[str, ...]]  # category -> its words; code = position + 1
+    dropped: Mapping[str, str]  # column -> why it is not used
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame, *, target: str) -> "Encoder":
+        """Learn the rules from the training rows, and from nothing else.
+
+        Args:
+            frame: the training rows, the target among the columns.
+            target: the column to predict.
+
+        Raises:
+            ValueError: unknown target, infinities, more than 2,000 columns, nothing left to use.
+        """
+        if target not in frame:
+            raise checks.unknown_name("data.Encoder", "column", got=target, known=frame.columns)
+        if frame.shape[1] > MAX_COLUMNS:
+            raise checks.bad_value(
+                "data.Encoder",
+                expected=f"at most {MAX_COLUMNS:,} columns",
+                got=checks.Described(f"{frame.shape[1]:,}"),
+                remedy="Pass the ones that matter: frame[[…]] (in a report: -p columns=a,b,c).",
+            )
+        features = _expanded(frame.drop(columns=target))
+        rules = _Rules({}, {}, {}, {})
+        for name, column in features.items():
+            rules.add(str(name), column)
+        if not rules.numbers and not rules.levels:
+            raise checks.bad_value(
+                "data.Encoder",
+                expected="a column that varies",
+                got=checks.Described(f"none: {rules.dropped}"),
+                remedy="Add a column that can tell rows apart.",
+            )
+        return cls(
+            target=target,
+            classes=_classes(frame[target]),
+            numbers=rules.numbers,
+            flags=tuple(rules.flags.values()),
+            levels=rules.levels,
+            dropped=rules.dropped,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Return the name of every column of `X`, in order."""
+        return [*self.numbers, *(f"{name} missing" for name in self.flags), *self.levels]
+
+    @property
+    def n_numeric(self) -> int:
+        """Return how many columns of `X` are numbers; the categories follow them."""
+        return len(self.numbers) + len(self.flags)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Return the number of codes of each category, code 0 included."""
+        return tuple(len(words) + 1 for words in self.levels.values())
+
+    @property
+    def n_outputs(self) -> int:
+        """Return how many outputs a model of this target needs: 1, or one a class from 3 on."""
+        return len(self.classes) if len(self.classes) > 2 else 1
+
+    def X(self, frame: pd.DataFrame) -> Float[Tensor, "rows columns"]:
+        """Encode rows for a model.
+
+        Args:
+            frame: rows with the columns of the training rows; further ones are not looked at.
+
+        Returns:
+            One float32 row each, columns as in `names`.
+
+        Raises:
+            ValueError: a column is missing or holds infinities.
+        """
+        features = _expanded(frame.drop(columns=self.target, errors="ignore"))
+        for name in [*self.numbers, *self.levels]:
+            if name not in features:
+                raise checks.unknown_name("data.Encoder", "column", got=name, known=features.columns)
+        out = np.empty((len(frame), len(self.names)), np.float32)
+        for j, (name, (median, mean, std)) in enumerate(self.numbers.items()):
+            out[:, j] = (np.nan_to_num(_floats(features[name]), nan=median) - mean) / std
+        for j, name in enumerate(self.flags, start=len(self.numbers)):
+            out[:, j] = features[name].isna()
+        for j, (name, words) in enumerate(self.levels.items(), start=self.n_numeric):
+            # a missing cell has index -1, as an unknown word has: both become code 0
+            out[:, j] = pd.Index(words).get_indexer(_words(features[name])) + 1
+        return torch.from_numpy(out)
+
+    def y(self, frame: pd.DataFrame) -> Shaped[Tensor, " rows"]:
+        """Encode the target: bool for two classes, int64 for more, float32 for a quantity.
+
+        Args:
+            frame: rows with the target.
+
+        Raises:
+            ValueError: a row without target, or with a class that training did not have.
+        """
+        column = frame[self.target]
+        if not self.classes:
+            return torch.from_numpy(_floats(column).astype(np.float32))
+        codes = pd.Index(self.classes).get_indexer(pd.Index(column.tolist()))
+        if (codes < 0).any():
+            stranger = column.iloc[int((codes < 0).argmax())]
+            raise checks.unknown_name(
+                "data.Encoder", "class", got=stranger, known=map(str, self.classes)
+            )
+        return torch.from_numpy(codes == 1 if len(self.classes) == 2 else codes.astype(np.int64))
+
+    def state(self) -> dict[str, Any]:
+        """Return the rules as plain lists and numbers, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Encoder":
+        """Rebuild an encoder from what `state` returned, also after a way through JSON."""
+        return cls(
+            target=state["target"],
+            classes=tuple(state["classes"]),
+            numbers={name: tuple(rule) for name, rule in state["numbers"].items()},
+            flags=tuple(state["flags"]),
+            levels={name: tuple(words) for name, words in state["levels"].items()},
+            dropped=dict(state["dropped"]),
+        )
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """The rules while they are collected, one column at a time."""
+
+    numbers: dict[str, tuple[float, float, float]]
+    flags: dict[bytes, str]  # pattern of gaps -> the first column that has it
+    levels: dict[str, tuple[str, ...]]
+    dropped: dict[str, str]
+
+    def add(self, name: str, column: pd.Series) -> None:
+        present = column.dropna()
+        if present.empty:
+            self.dropped[name] = "nothing but missing cells"
+        elif pd.api.types.is_numeric_dtype(column):
+            self._add_number(name, column)
+        else:
+            self._add_category(name, column)
+
+    def _add_number(self, name: str, column: pd.Series) -> None:
+        values = _floats(column)
+        mean, std = float(np.nanmean(values)), float(np.nanstd(values))
+        if std == 0 and not column.isna().any():
+            self.dropped[name] = "one value in every row"
+            return
+        self.numbers[name] = (float(np.nanmedian(values)), mean, std or 1.0)
+        gaps = column.isna().to_numpy()
+        if gaps.mean() >= MIN_MISSING_FRAC:
+            self.flags.setdefault(np.packbits(gaps).tobytes(), name)
+
+    def _add_category(self, name: str, column: pd.Series) -> None:
+        counts = _words(column).value_counts()
+        if len(counts) == 1 and not column.isna().any():
+            self.dropped[name] = "one value in every row"
+            return
+        kept = counts[counts >= min(MIN_COUNT, max(1, len(column) // 100))][:MAX_LEVELS]
+        if kept.empty:
+            self.dropped[name] = f"{len(counts):,} different words, hardly one twice"
+            return
+        self.levels[name] = tuple(sorted(kept.index))
+
+
+def _expanded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replace each date by its hour and weekday: the date itself will not come again."""
+    dates = [name for name in frame if pd.api.types.is_datetime64_any_dtype(frame[name])]
+    parts = {}
+    for name in dates:
+        parts[f"{name} hour"] = frame[name].dt.hour + frame[name].dt.minute / 60
+        parts[f"{name} weekday"] = frame[name].dt.day_name()
+    return pd.concat([frame.drop(columns=dates), pd.DataFrame(parts, index=frame.index)], axis=1)
+
+
+def _floats(column: pd.Series) -> np.ndarray:
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    n_infinite = int(np.isinf(values).sum())
+    if n_infinite:
+        raise checks.bad_value(
+            "data.Encoder",
+            expected=f"finite numbers in {column.name!r}",
+            got=checks.Described(f"{n_infinite} infinities"),
+            remedy=f"Replace them: frame[{column.name!r}].replace([inf, -inf], nan).",
+        )
+    return values
+
+
+def _words(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.isna(), column.astype(str))
+
+
+def _classes(target: pd.Series) -> tuple[Any, ...]:
+    if is_quantity(target):
+        return ()
+    return tuple(value.item() if hasattr(value, "item") else value for value in sorted(target.dropna().unique()))

@@ -1,0 +1,85 @@
+"""The models that the lessons look after."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kit.base import checks
+
+
+class MLP(nn.Module):
+    """The textbook network: Linear, ReLU, Linear, of any widths, for numbers and categories.
+
+    It takes one tensor, the numeric columns first and one column of codes for each category after
+    them, as `data.Encoder` makes it. Every code has a learned vector that stands in its place.
+    """
+
+    def __init__(
+        self,
+        n_numeric: int,
+        n_outputs: int,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        cardinalities: Sequence[int] = (),
+        embedding: int = 8,
+        dropout: float = 0.0,
+    ) -> None:
+        """Build the network with PyTorch's default initial weights.
+
+        Args:
+            n_numeric: numeric columns, the first ones of the input.
+            n_outputs: 1 for a quantity or a yes/no question, else one a class.
+            hidden: width of each hidden layer; none makes it a linear model.
+            cardinalities: number of codes of each category, the last columns of the input.
+            embedding: length of the vector that stands for a code.
+            dropout: fraction of each hidden layer dropped while training, 0 <= dropout < 1.
+
+        Raises:
+            ValueError: no input columns, or a width below 1.
+        """
+        super().__init__()
+        _check_sizes(n_numeric, n_outputs, hidden, cardinalities)
+        self.n_numeric = n_numeric
+        if cardinalities:
+            # one table for all categories: one lookup a batch, however many columns there are
+            starts = [0, *torch.tensor(cardinalities).cumsum(0)[:-1].tolist()]
+            self.register_buffer("starts", torch.tensor(starts), persistent=False)
+            self.embed = nn.Embedding(sum(cardinalities), embedding)
+        widths = [n_numeric + len(cardinalities) * embedding, *hidden]
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+            layers += [nn.Dropout(dropout)] if dropout else []
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
+
+    def forward(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch outputs"]:
+        """Return the logits of each row, or its quantity."""
+        if hasattr(self, "embed"):
+            numbers, codes = x[:, : self.n_numeric], x[:, self.n_numeric :]
+            vectors = self.embed(codes.long() + self.starts)  # (B, G, embedding)
+            x = torch.cat([numbers, vectors.flatten(1)], dim=1)
+        return self.layers(x)
+
+
+def _check_sizes(
+    n_numeric: int, n_outputs: int, hidden: Sequence[int], cardinalities: Sequence[int]
+) -> None:
+    sizes = {"n_outputs": [n_outputs], "hidden": hidden, "cardinalities": cardinalities}
+    for name, values in sizes.items():
+        if any(value < 1 for value in values):
+            raise checks.bad_value(
+                "models.MLP",
+                expected=f"{name} of 1 or more",
+                got=min(values),
+                remedy="Pass for example hidden=(64, 64).",
+            )
+    if n_numeric < 0 or n_numeric + len(cardinalities) == 0:
+        raise checks.bad_value(
+            "models.MLP",
+            expected="at least one input column",
+            got=n_numeric,
+            remedy="Pass n_numeric=encoder.n_numeric, cardinalities=encoder.cardinalities.",
+        )

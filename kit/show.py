@@ -1,0 +1,300 @@
+"""Draw what the operations return: one look, direct labels, and a digest that tests can compare.
+
+A function takes numbers and gives back the Axes; nothing here computes. `digest(ax)` ends a cell:
+it shows the picture, and its text form, which nbval compares, is what the picture holds.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kit.base import checks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# blue, orange, green, purple, red, grey: told apart by every common colour vision, and each at
+# least 3:1 against both white and near-black (tests/test_show.py measures both)
+PALETTE = ("#2a78b5", "#c8641b", "#2e8b57", "#8a63d2", "#d1495b", "#767676")
+INK, FAINT = "#222222", "#767676"
+SIZE_IN = (6.4, 3.6)
+DPI = 110
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 2,
+    "figure.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A picture whose text form says what it holds."""
+
+    figure: "Figure"
+    text: str
+    alt: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        return (
+            {"image/png": png(self.figure), "text/plain": self.text},
+            {"image/png": {"alt": self.alt}},
+        )
+
+
+def axes(*, width: float = SIZE_IN[0], height: float = SIZE_IN[1], columns: int = 1) -> Any:
+    """Return empty Axes in the kit's look, for a plot of one's own; end the cell with `digest`.
+
+    Args:
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+        columns: Axes side by side; from 2 on an array of them is returned.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # a Figure of its own, not pyplot's: nothing is drawn twice and nothing piles up
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        return figure.subplots(1, columns)
+
+
+def curve(
+    frame: pd.DataFrame,
+    *,
+    y: str | Sequence[str],
+    x: str | None = None,
+    title: str,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw one or more columns over another, each named at its right end.
+
+    Args:
+        frame: a row a point, in the order to join them.
+        y: column or columns to draw.
+        x: column along the axis; None takes the index.
+        title: what the reader is to see, as a finding.
+        xlabel: with its unit; None takes the column's name.
+        ylabel: with its unit; None takes the column's name where there is one.
+        log_x: logarithmic x axis.
+        log_y: logarithmic y axis.
+        ax: Axes to draw on; None makes new ones.
+    """
+    names = [y] if isinstance(y, str) else list(y)
+    _known(frame, [*names, *([x] if x else [])], "show.curve")
+    ax = ax if ax is not None else axes()
+    along = frame[x] if x else frame.index.to_series()
+    for name, colour in zip(names, _colours(len(names)), strict=True):
+        ax.plot(along, frame[name], color=colour, label=name)
+    _label_ends(ax, names if len(names) > 1 else [])
+    ax.set(
+        title=title,
+        xlabel=xlabel or x or str(frame.index.name or ""),
+        ylabel=ylabel or (names[0] if len(names) == 1 else ""),
+        xscale="log" if log_x else "linear",
+        yscale="log" if log_y else "linear",
+    )
+    return ax
+
+
+def bars(
+    values: Mapping[str, float] | pd.Series,
+    *,
+    title: str,
+    xlabel: str,
+    highlight: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw horizontal bars with their values written at their ends.
+
+    Args:
+        values: name -> length, drawn from the top down.
+        title: what the reader is to see, as a finding.
+        xlabel: the quantity, with its unit.
+        highlight: name of the bar to colour; the others are grey.
+        ax: Axes to draw on; None makes new ones.
+    """
+    series = pd.Series(values, dtype=float)
+    ax = ax if ax is not None else axes(height=0.9 + 0.34 * len(series))
+    names = [str(name) for name in series.index]
+    colours = [PALETTE[0] if highlight in (None, name) else PALETTE[5] for name in names]
+    drawn = ax.barh(names, series.to_numpy(), color=colours, height=0.7)
+    ax.bar_label(drawn, labels=[f"{value:.3g}" for value in series], padding=4)
+    ax.invert_yaxis()
+    ax.grid(visible=False)
+    ax.margins(x=0.12)
+    ax.set(title=title, xlabel=xlabel)
+    return ax
+
+
+def calibration(
+    tables: Mapping[str, pd.DataFrame] | pd.DataFrame, *, title: str, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw what happened over what was predicted; a perfectly calibrated model is the diagonal.
+
+    Args:
+        tables: a calibration table of `train.evaluate`, or name -> table to compare several.
+        title: what the reader is to see, as a finding.
+        ax: Axes to draw on; None makes new ones.
+    """
+    named = {"model": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
+    ax = ax if ax is not None else axes(width=4.6, height=4.2)
+    points = np.concatenate([frame[["predicted", "observed"]].to_numpy() for frame in named.values()])
+    low, high = float(points.min()), float(points.max())
+    ax.plot([low, high], [low, high], color=FAINT, linewidth=1, linestyle="--", label="perfect")
+    for (name, frame), colour in zip(named.items(), _colours(len(named)), strict=True):
+        ax.plot(frame["predicted"], frame["observed"], marker="o", color=colour, label=name)
+    _label_ends(ax, ["perfect", *named])
+    ax.set(title=title, xlabel="predicted", ylabel="observed")
+    return ax
+
+
+def missing(frame: pd.DataFrame, *, title: str, most: int = 20, ax: "Axes | None" = None) -> "Axes":
+    """Draw the share of missing cells of the columns that have any, the worst first.
+
+    Args:
+        frame: any table.
+        title: what the reader is to see, as a finding.
+        most: columns drawn at the most.
+        ax: Axes to draw on; None makes new ones.
+    """
+    shares = frame.isna().mean().sort_values(ascending=False, kind="stable")
+    shares = shares[shares > 0].head(most)
+    if shares.empty:
+        shares = pd.Series({"every column": 0.0})
+    return bars(shares, title=title, xlabel="fraction of cells missing", ax=ax)
+
+
+def digest(ax: "Axes | Sequence[Axes] | np.ndarray") -> Digest:
+    """Show the figure of `ax`; as text, say what it holds: titles, labels, lines, bars, points.
+
+    A test compares texts, not pictures: with this text stored, a changed plot is noticed.
+
+    Args:
+        ax: the Axes, or several of one figure.
+
+    Returns:
+        The last value of a cell: a picture for a person, its digest for nbval.
+    """
+    every = list(np.ravel(np.asarray(ax, dtype=object)))
+    text = "\n".join(_digest_of(each) for each in every)
+    alt = "; ".join(each.get_title(loc="left") or each.get_title() for each in every)
+    return Digest(figure=every[0].figure, text=text, alt=alt)
+
+
+def png(figure: "Figure") -> bytes:
+    """Return the figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def side_by_side(*parts: object) -> "SideBySide":
+    """Put records or tables beside each other in a notebook.
+
+    Args:
+        parts: anything with an HTML form.
+    """
+    return SideBySide(parts)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Several outputs in one row."""
+
+    parts: tuple[object, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.parts))
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<div>{_html(part)}</div>" for part in self.parts)
+        return f'<div style="display:flex;gap:2rem;flex-wrap:wrap">{cells}</div>'
+
+
+def _html(part: object) -> str:
+    make = getattr(part, "_repr_html_", None)
+    return make() if make else f"<pre>{escape(str(part))}</pre>"
+
+
+def _digest_of(ax: "Axes") -> str:
+    head = [f"figure: {ax.get_title(loc='left') or ax.get_title()}"]
+    head.append(f"  x {ax.get_xlabel() or '–'} ({ax.get_xscale()}), y {ax.get_ylabel() or '–'} ({ax.get_yscale()})")
+    for line in ax.lines:
+        name = str(line.get_label())
+        head.append(f"  line {'' if name.startswith('_') else name + ' '}{_numbers(line.get_ydata())}")
+    for group in ax.collections:
+        head.append(f"  points {_numbers(np.asarray(group.get_offsets())[:, 1])}")
+    if ax.patches:
+        spans = [patch.get_bbox() for patch in ax.patches if hasattr(patch, "get_bbox")]
+        head.append(f"  bars {_numbers([max(box.width, box.height, key=abs) for box in spans])}")
+    for image in ax.images:
+        head.append(f"  image {_numbers(np.ravel(image.get_array()))}")
+    return "\n".join(head)
+
+
+def _numbers(values: Any) -> str:
+    array = np.asarray(values, dtype=float)
+    array = array[np.isfinite(array)]
+    if not array.size:
+        return "n=0"
+    low, mean, high = (f"{v:.3g}" for v in (array.min(), array.mean(), array.max()))
+    return f"n={array.size} min={low} mean={mean} max={high}"
+
+
+def _colours(n: int) -> list[str]:
+    return [PALETTE[i % len(PALETTE)] for i in range(n)]
+
+
+def _label_ends(ax: "Axes", names: Sequence[str]) -> None:
+    """Write the name of each line at its right end, moved apart where ends are close."""
+    lines = [line for line in ax.lines if line.get_label() in names and len(line.get_ydata())]
+    if not lines:
+        return
+    ends = sorted(lines, key=lambda line: float(np.asarray(line.get_ydata())[-1]))
+    heights = [float(np.asarray(line.get_ydata())[-1]) for line in ends]
+    low, high = ax.get_ylim()
+    gap, last = 0.06 * (high - low), -np.inf
+    for line, height in zip(ends, heights, strict=True):
+        last = max(height, last + gap)
+        ax.annotate(
+            str(line.get_label()),
+            xy=(float(np.asarray(line.get_xdata())[-1]), last),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=line.get_color(),
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def _known(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:
+    for name in names:
+        if name not in frame:
+            raise checks.unknown_name(where, "column", got=name, known=frame.columns)

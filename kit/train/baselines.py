@@ -1,0 +1,121 @@
+"""The simple models that every trained one is held against."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Shaped
+from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import CategoricalNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder
+from torch import Tensor
+
+from kit.base.results import Result, result, short
+from kit.train.scores import Evaluation, score
+
+N_BINS = 10  # of a number, for naive Bayes
+
+
+@result
+class Baselines(Result):
+    """Hold the scores of simple models beside ours; `table` has one row a model."""
+
+    evaluations: Mapping[str, Evaluation]
+    models: Mapping[str, Any]  # name -> fitted scikit-learn estimator
+
+    def facts(self) -> dict[str, str]:
+        """Return the best model by the first metric, and its score."""
+        metric = self.table.columns[1]
+        best = self.table.loc[self.table[metric].idxmin()]
+        return {"best": str(best["model"]), metric: short(best[metric])}
+
+
+def baselines(
+    X: Float[Tensor, "rows columns"],
+    y: Shaped[Tensor, " rows"],
+    X_test: Float[Tensor, "tests columns"],
+    y_test: Shaped[Tensor, " tests"],
+    *,
+    cardinalities: Sequence[int] = (),
+    ours: Mapping[str, Float[Tensor, "tests ..."]] | None = None,
+    seed: int = 0,
+) -> Baselines:
+    """Train the simple models on the same rows and score all on the same test rows.
+
+    Majority (or mean), naive Bayes, logistic regression (or ridge) and gradient-boosted trees,
+    each with scikit-learn's defaults: a model that does not beat them is not worth its upkeep.
+
+    Args:
+        X: training inputs, the columns of codes last.
+        y: training targets: bool, integers or floats.
+        X_test: test inputs.
+        y_test: test targets.
+        cardinalities: number of codes of each of the last columns.
+        ours: name -> our predictions of the test rows (probabilities or quantities).
+        seed: of the trees.
+    """
+    fitted = {}
+    evaluations = {name: score(y_test, guess) for name, guess in (ours or {}).items()}
+    rows, targets = X.cpu().numpy(), y.cpu().numpy()
+    tests = X_test.cpu().numpy()
+    for name, estimator in _estimators(X.shape[1], y, cardinalities, seed).items():
+        with warnings.catch_warnings():
+            # columns with few values give naive Bayes fewer bins, as they should
+            warnings.filterwarnings("ignore", "Bins whose width")
+            fitted[name] = estimator.fit(rows, targets)
+        guess = estimator.predict(tests) if y.is_floating_point() else _spread(estimator, tests, y)
+        evaluations[name] = score(y_test, torch.as_tensor(np.asarray(guess, dtype=np.float64)))
+    table = pd.DataFrame(
+        {"model": name, **each.table.set_index("metric")["value"]}
+        for name, each in evaluations.items()
+    )
+    return Baselines(table=table, evaluations=evaluations, models=fitted)
+
+
+def _estimators(
+    n_columns: int, y: Tensor, cardinalities: Sequence[int], seed: int
+) -> dict[str, Any]:
+    numbers = list(range(n_columns - len(cardinalities)))
+    codes = list(range(len(numbers), n_columns))
+    one_hot = (OneHotEncoder(handle_unknown="ignore"), codes)
+    linear_input = make_column_transformer(("passthrough", numbers), one_hot)
+    trees = {"categorical_features": [j for j, n in zip(codes, cardinalities, strict=True) if n <= 255]}
+    if y.is_floating_point():
+        return {
+            "mean": DummyRegressor(),
+            "ridge": make_pipeline(linear_input, Ridge()),
+            "boosted trees": HistGradientBoostingRegressor(random_state=seed, **trees),
+        }
+    counts = make_pipeline(
+        make_column_transformer((_bins(), numbers), ("passthrough", codes)),
+        FunctionTransformer(np.rint),
+        CategoricalNB(min_categories=[N_BINS] * len(numbers) + list(cardinalities)),
+    )
+    return {
+        "majority": DummyClassifier(),
+        "naive Bayes": counts,
+        "logistic regression": make_pipeline(linear_input, LogisticRegression(max_iter=1000)),
+        "boosted trees": HistGradientBoostingClassifier(random_state=seed, **trees),
+    }
+
+
+def _bins() -> KBinsDiscretizer:
+    return KBinsDiscretizer(
+        N_BINS, encode="ordinal", strategy="quantile", quantile_method="averaged_inverted_cdf"
+    )
+
+
+def _spread(estimator: Any, tests: np.ndarray, y: Tensor) -> np.ndarray:
+    """Return probabilities with a column for every class, also for one that training lacked."""
+    given = estimator.predict_proba(tests)
+    n_classes = 2 if y.dtype == torch.bool else int(y.max()) + 1
+    probs = np.zeros((len(tests), n_classes))
+    probs[:, estimator.classes_.astype(int)] = given
+    return probs
