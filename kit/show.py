@@ -7,7 +7,6 @@ it shows the picture, and its text form, which nbval compares, is what the pictu
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,34 +212,6 @@ def png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def side_by_side(*parts: object) -> "SideBySide":
-    """Put records or tables beside each other in a notebook.
-
-    Args:
-        parts: anything with an HTML form.
-    """
-    return SideBySide(parts)
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """Several outputs in one row."""
-
-    parts: tuple[object, ...]
-
-    def __repr__(self) -> str:
-        return "\n".join(map(str, self.parts))
-
-    def _repr_html_(self) -> str:
-        cells = "".join(f"<div>{_html(part)}</div>" for part in self.parts)
-        return f'<div style="display:flex;gap:2rem;flex-wrap:wrap">{cells}</div>'
-
-
-def _html(part: object) -> str:
-    make = getattr(part, "_repr_html_", None)
-    return make() if make else f"<pre>{escape(str(part))}</pre>"
 
 
 def _digest_of(ax: "Axes") -> str:

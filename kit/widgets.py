@@ -1,8 +1,11 @@
 """Controls over a function that already works without them."""
 
+import base64
 from collections.abc import Callable, Sequence
+from html import escape
 
 from kit.base import checks, progress
+from kit.show import Digest, png
 
 
 def explore(view: Callable[..., object], **choices: Sequence) -> None:
@@ -33,8 +36,7 @@ def explore(view: Callable[..., object], **choices: Sequence) -> None:
 
 def _live(view: Callable[..., object], choices: dict[str, Sequence]) -> None:
     import ipywidgets as widgets
-    from IPython.display import HTML, display
-    from IPython.core.formatters import format_display_data
+    from IPython.display import display
 
     controls = {
         name: widgets.SelectionSlider(
@@ -42,5 +44,22 @@ def _live(view: Callable[..., object], choices: dict[str, Sequence]) -> None:
         )
         for name, options in choices.items()
     }
-    # a picture or an HTML box of our own: capturing into widgets.Output stalls batch runs
+    # a box of HTML of our own: capturing into widgets.Output stalls about one batch run in 100
     place = widgets.HTML()
+
+    def redraw(_: object = None) -> None:
+        place.value = _as_html(view(**{name: c.value for name, c in controls.items()}))
+
+    for control in controls.values():
+        control.observe(redraw, names="value")
+    redraw()
+    display(widgets.VBox([*controls.values(), place]))
+
+
+def _as_html(value: object) -> str:
+    """Return what a notebook would show of `value`, as HTML."""
+    if isinstance(value, Digest):
+        picture = base64.b64encode(png(value.figure)).decode()
+        return f'<img alt="{escape(value.alt)}" src="data:image/png;base64,{picture}">'
+    make = getattr(value, "_repr_html_", None)
+    return make() if make else f"<pre>{escape(str(value))}</pre>"

@@ -1,0 +1,1 @@
+"""The exercises of the lessons, a module each; `EXERCISES` maps their names to what they try."""
