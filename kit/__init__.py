@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["base", "data", "lesson", "models", "report", "show", "train", "widgets"]
+__all__ = ["base", "data", "explain", "lesson", "models", "report", "show", "train", "widgets"]
 __version__ = "0.1.0"
 
 
