@@ -1,180 +1,160 @@
-"""Read what an explanation is asked about: tables of numbers, and models of any habit."""
+"""Read what a user hands over to be explained: rows, their background, and groups of columns."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64
-from torch import Tensor, nn
 
-from kit.base import checks, device
+from kit.base import checks
 
-Table = pd.DataFrame | np.ndarray | Tensor
-Model = nn.Module | Callable[..., Any]  # functions take and return NumPy arrays
-OUTPUTS = ("logit", "probability", "raw")
+WHOLE_IN_FLOAT32 = 2**24  # above it, float32 no longer tells neighbouring integers apart
 
 
-def matrix(
-    where: str, name: str, X: Table
-) -> tuple[Float64[np.ndarray, "rows columns"], list[str]]:
-    """Return a table as float64 with the names of its columns, or say what is wrong with it.
+@dataclass(frozen=True)
+class Rows:
+    """Numbers with the names of their columns."""
 
-    Args:
-        where: the public function that was called, for its messages.
-        name: the argument's name, for its messages.
-        X: numbers, a row a case; names come from a DataFrame, else they are x0, x1, …
-
-    Raises:
-        TypeError: a column of words.
-        ValueError: not two axes, or missing or infinite numbers.
-    """
-    frame = X if isinstance(X, pd.DataFrame) else None
-    array = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
-    if array.ndim != 2 or 0 in array.shape:
-        remedy = f"Add the axis of rows: {name}[None]." if array.ndim == 1 else "Pass a row a case."
-        raise checks.bad_value(
-            where, expected=f"{name} of shape (rows, columns)", got=X, remedy=remedy
-        )
-    names = [f"x{j}" for j in range(array.shape[1])] if frame is None else list(map(str, frame))
-    _refuse_words(where, name, array, names)
-    numbers = array.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(numbers).all(0))
-    if bad.size:
-        raise checks.bad_value(
-            where,
-            expected=f"finite numbers in {name}",
-            got=checks.Described(f"missing or infinite ones in {_some(names, bad)}"),
-            remedy=f"Fill or drop them first: {name}.dropna() on a DataFrame.",
-        )
-    return numbers, names
+    numbers: np.ndarray  # (N, F) float
+    names: list[str]
 
 
-@contextmanager
-def evaluating(where: str, model: Model) -> Iterator[None]:
-    """Put a module that trains into evaluation mode, say so, and put it back at the end."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    training = [module for module in modules if module.training]
-    if any(isinstance(module, _RANDOM) for module in training):
-        warnings.warn(
-            f"{where}: the model was in training mode; explained in evaluation mode. "
-            "Call model.eval() first to silence this.",
-            stacklevel=3,
-        )
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def predictor(
-    where: str, model: Model, *, output: str
-) -> Callable[[Float64[np.ndarray, "rows columns"]], Float64[np.ndarray, "rows outputs"]]:
-    """Return a function from rows to outputs, whatever shape and place the model works in.
+def rows(where: str, X: Any, *, what: str) -> Rows:
+    """Read a table of numbers: a DataFrame, an array or a tensor.
 
     Args:
-        where: the public function that was called, for its messages.
-        model: a module, which gets its own dtype and device, or a function of NumPy arrays.
-        output: "probability" puts a sigmoid (one output) or a softmax (several) on a module's
-            logits; "logit" and "raw" take them as they are, as the outputs of functions always are.
+        where: the public function that was called, for errors.
+        X: the table, (N, F).
+        what: what it is called there, such as "X".
 
     Raises:
-        ValueError: `output` is unknown; at the call: outputs of another shape, or not finite.
+        ValueError: no rows, not two axes, a column that is not numbers, NaN or infinite cells.
     """
-    if output not in OUTPUTS:
-        raise checks.unknown_name(where, "output", got=output, known=OUTPUTS)
-    if not isinstance(model, nn.Module):
-        return lambda X: outputs(where, model(X), len(X))
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
-    place = device.of(model)
-
-    @torch.inference_mode()
-    def call(X: np.ndarray) -> np.ndarray:
-        return link(
-            outputs(where, model(torch.as_tensor(X).to(place, weight.dtype)), len(X)), output
-        )
-
-    return call
-
-
-def outputs(where: str, found: Any, n_rows: int) -> Float64[np.ndarray, "rows outputs"]:
-    """Return what a model gave as (rows, outputs), or say that it cannot be explained."""
-    if isinstance(found, tuple | list) and found and isinstance(found[0], Tensor | np.ndarray):
-        found = found[0]  # models that hand back (logits, state) mean the logits
-    array = (
-        found.detach().cpu().double().numpy() if isinstance(found, Tensor) else np.asarray(found)
-    )
-    if array.ndim == 1 and len(array) == n_rows:
-        array = array[:, None]
-    if array.ndim != 2 or len(array) != n_rows or not np.issubdtype(array.dtype, np.number):
+    names = [str(name) for name in X.columns] if isinstance(X, pd.DataFrame) else None
+    table = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
+    if table.ndim != 2 or 0 in table.shape:
         raise checks.bad_value(
             where,
-            expected=f"a model that gives ({n_rows}, outputs) for {n_rows} rows",
+            expected=f"{what} of shape (rows, features) with at least one of each",
+            got=table,
+            remedy=f"Add the axis of rows: {what}[None]."
+            if table.ndim == 1 and table.size
+            else "Pass at least one row.",
+        )
+    names = names or [f"x{j}" for j in range(table.shape[1])]
+    if table.dtype.kind not in "fiub":
+        table = _numeric(where, table, names, what)
+    numbers = table.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        bad = ~np.isfinite(numbers)
+        first = [names[j] for j in bad.any(0).nonzero()[0][:3]]
+        raise checks.bad_value(
+            where,
+            expected=f"finite numbers in {what}",
+            got=checks.Described(f"{int(bad.sum())} NaN or infinite cells, in {', '.join(first)}"),
+            remedy="Fill the gaps first: data.Encoder does.",
+        )
+    return Rows(numbers, names)
+
+
+def background(where: str, given: Any, *, n_features: int) -> np.ndarray:
+    """Read the rows that stand for what is not known; equal ones are taken as a single one.
+
+    Raises:
+        ValueError: as `rows`, or as many columns as `X` has are not there.
+    """
+    found = rows(where, given, what="background").numbers
+    if found.shape[1] != n_features:
+        raise checks.bad_value(
+            where,
+            expected=f"a background of {n_features} columns, as X has",
             got=found,
-            remedy="Wrap it: lambda X: model(X)[...] with one row of numbers a case.",
+            remedy="Pass rows of the same table: background=X_train[:100].",
         )
-    if not np.isfinite(array).all():
-        raise checks.bad_value(
-            where,
-            expected="finite predictions",
-            got=checks.Described("NaN or infinity from the model"),
-            remedy="Look at its inputs' scale: explain the rows in the units it was trained on.",
+    if len(found) > 1 and (found == found[0]).all():
+        warnings.warn(
+            f"{where}: all {len(found)} background rows are equal, so values are against that one "
+            "row. Pass rows that differ, or only one to silence this.",
+            stacklevel=4,
         )
-    return array.astype(np.float64)
+        return found[:1]
+    return found
 
 
-def link(logits: Float64[np.ndarray, "rows outputs"], output: str) -> np.ndarray:
-    """Return logits as they are, or as probabilities."""
-    if output != "probability":
-        return logits
-    scores = torch.from_numpy(logits)
-    return (scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(1)).numpy()
+def groups(
+    where: str, given: Mapping[str, Sequence[Any]] | None, names: Sequence[str]
+) -> tuple[list[str], list[list[int]]]:
+    """Return the players: their names and the columns of each; columns in no group play alone.
 
-
-def choose(where: str, target: int | str | None, n_outputs: int) -> list[int]:
-    """Return the outputs to explain: one class, or all for None and "all".
+    Args:
+        where: the public function that was called, for errors.
+        given: name of a group -> its columns, by name or by number.
+        names: of all columns.
 
     Raises:
-        ValueError: no such class.
+        ValueError: an unknown column, an empty group, or a column in two groups.
+
+    Example:
+        >>> groups("explain.shap", {"colour": ["red", "blue"]}, ["size", "red", "blue"])
+        (['size', 'colour'], [[0], [1, 2]])
     """
-    if target is None or target == "all":
-        return list(range(n_outputs))
-    if not isinstance(target, int) or not 0 <= target < n_outputs:
+    owner: dict[int, str] = {}
+    for group, columns in (given or {}).items():
+        places = [_place(where, column, names) for column in columns]
+        twice = [names[j] for j in places if j in owner] or (
+            [] if len(set(places)) == len(places) else [group]
+        )
+        if twice or not places:
+            raise checks.bad_value(
+                where,
+                expected="groups that have columns, each column in one group",
+                got=checks.Described(f"{twice[0]!r} twice" if twice else f"{group!r} empty"),
+                remedy="Pass for example groups={'colour': ['red', 'blue']}.",
+            )
+        owner |= dict.fromkeys(places, group)
+    players: dict[tuple[str, int], list[int]] = {}
+    for j, name in enumerate(names):
+        players.setdefault((owner[j], -1) if j in owner else (name, j), []).append(j)
+    return [name for name, _ in players], list(players.values())
+
+
+def shown(numbers: np.ndarray, players: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return one number a player: its column, or which of its columns is the largest."""
+    columns = [
+        numbers[:, own[0]] if len(own) == 1 else numbers[:, own].argmax(1) for own in players
+    ]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _numeric(where: str, table: np.ndarray, names: Sequence[str], what: str) -> np.ndarray:
+    try:
+        if table.dtype.kind != "O" or any(isinstance(cell, str) for cell in table[0]):
+            raise TypeError
+        return table.astype(np.float64)
+    except (TypeError, ValueError):
+        kinds = [type(cell).__name__ for cell in table[0].tolist()]
+        j = next((j for j, kind in enumerate(kinds) if kind == "str"), 0)
         raise checks.bad_value(
             where,
-            expected=f'a class from 0 to {n_outputs - 1} or "all"',
-            got=target,
-            remedy="Pass target=0 for the first.",
-        )
-    return [target]
+            expected=f"numbers in {what}",
+            got=checks.Described(f"{table[0, j]!r} in column {names[j]}"),
+            remedy="Encode it first: data.Encoder does.",
+        ) from None
 
 
-_RANDOM = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
-
-
-def _refuse_words(where: str, name: str, array: np.ndarray, names: list[str]) -> None:
-    if np.issubdtype(array.dtype, np.number) or array.dtype == bool:
-        return
-    words = [j for j in range(array.shape[1]) if not _numeric(array[:, j])]
-    if words:
-        raise checks.bad_type(
+def _place(where: str, column: Any, names: Sequence[str]) -> int:
+    if isinstance(column, str):
+        if column not in names:
+            raise checks.unknown_name(where, "column", got=column, known=names)
+        return list(names).index(column)
+    if not 0 <= column < len(names):
+        raise checks.bad_value(
             where,
-            expected=f"numbers in {name}",
-            got=checks.Described(f"words in {_some(names, words)}"),
-            remedy="Encode them first, as the model's own training did: data.Encoder.",
+            expected=f"a column from 0 to {len(names) - 1}",
+            got=column,
+            remedy="Pass its name or its number.",
         )
-
-
-def _numeric(column: np.ndarray) -> bool:
-    return all(isinstance(cell, int | float | np.number | np.bool_) for cell in column)
-
-
-def _some(names: list[str], chosen: Any) -> str:
-    shown = ", ".join(repr(names[j]) for j in chosen[:5])
-    return shown + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
+    return int(column)

@@ -1,0 +1,132 @@
+"""The game that a prediction is: what each coalition of features is worth, for many rows at once.
+
+A coalition's features come from the row, all others from the background, and the worth is the mean
+score over the background: v(S) = mean over b of f(x on S, b elsewhere). Where the model begins with
+a Linear, S @ (x W) + (1 - S) @ (b W) is the first layer, whose background half serves every row;
+where it ends in one, the mean is taken before it. Both are exact, and either may be absent.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from kit.base import checks
+from kit.explain.scorer import Scorer
+
+# numbers of the widest layer held at once: a CPU's second-level cache, or a slice of a GPU
+AT_ONCE = {"cpu": 320_000, "cuda": 1 << 26, "mps": 1 << 24}
+AT_ONCE_FUNCTION = 1 << 22  # a function in numpy prefers few large calls
+
+
+@dataclass
+class Game:
+    """Plays coalitions of players, which are groups of features, against a background."""
+
+    scorer: Scorer
+    background: Tensor  # (B, F)
+    players: Tensor  # (P, F), one where the feature belongs to the player
+    given: Tensor  # (F,), one for features that no player owns: they are the row's own
+    at_once: int
+
+    def odd(
+        self, X: np.ndarray, members: Bool[np.ndarray, "pairs players"]
+    ) -> Float64[np.ndarray, "rows pairs outputs"]:
+        """Return (v(S) - v(not S)) / 2 of each pair for each row of `X`.
+
+        Where a GPU runs out of memory, half as much is held at once from then on.
+        """
+        rows = self.scorer.tensor(X)
+        while True:
+            try:
+                return self._odd(rows, members)
+            except torch.OutOfMemoryError:
+                if self.at_once <= max(self.scorer.width, X.shape[1]):
+                    raise
+                self.at_once //= 2
+            # outside the except block: the traceback there still holds the tensors
+            if self.scorer.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _odd(self, rows: Tensor, members: np.ndarray) -> np.ndarray:
+        inside = torch.as_tensor(members).to(self.players) @ self.players  # (n, F)
+        B, n = len(self.background), len(inside)
+        width = max(self.scorer.width, rows.shape[1])
+        n_back = max(1, min(B, self.at_once // width))
+        n_pairs = max(1, min(n, self.at_once // (2 * n_back * width)))
+        n_rows = max(1, min(len(rows), self.at_once // (2 * n_pairs * n_back * width)))
+        found: np.ndarray | None = None
+        for b in self.background.split(n_back):
+            done = 0
+            for S in inside.split(n_pairs):
+                # a coalition and its complement side by side; what no player owns is always in
+                both = torch.cat([S + self.given, 1 - S])  # (2k, F)
+                worth = self._worths(rows, both, b, n_rows).double().cpu().numpy()
+                k = len(S)
+                if found is None:
+                    found = np.zeros((len(rows), n, worth.shape[2]))
+                part = (worth[:, :k] - worth[:, k:]) / 2
+                found[:, done : done + k] += part * (len(b) / B)
+                done += k
+        assert found is not None
+        return found
+
+    def _worths(self, rows: Tensor, S: Tensor, b: Tensor, n_rows: int) -> Tensor:
+        """Return the mean score over `b` of each row and coalition, (rows, k, K)."""
+        scorer = self.scorer
+        known, k, B = S[:, None] > 0, len(S), len(b)  # (k, 1, F)
+        if scorer.head is not None:
+            weight, bias = scorer.head
+            rest = F.linear(b.masked_fill(known, 0), weight, bias)  # (k, B, H), for every row
+        found = []
+        for x in rows.split(n_rows):
+            if scorer.head is None:
+                z = torch.where(known, x[:, None, None], b)  # (r, k, B, F)
+            else:
+                z = F.linear(S * x[:, None], weight)[:, :, None] + rest  # (r, k, B, H)
+            z = scorer.body(z.flatten(0, 2))
+            z = z.view(len(x) * k, B, -1).mean(1)
+            found.append(scorer.finish(z).view(len(x), k, -1))
+        return torch.cat(found)
+
+
+def make(scorer: Scorer, background: np.ndarray, players: list[list[int]], n_features: int) -> Game:
+    """Set up a game whose players own columns of the rows.
+
+    Args:
+        scorer: the model.
+        background: rows (B, F) that stand for what is not known.
+        players: the columns of each player; columns of no player keep the row's own value.
+        n_features: columns of the rows.
+    """
+    owned = torch.zeros(len(players), n_features)
+    for player, columns in enumerate(players):
+        owned[player, columns] = 1
+    kind = scorer.device.type
+    is_function = scorer.width == 1
+    return Game(
+        scorer=scorer,
+        background=scorer.tensor(background),
+        players=scorer.tensor(owned.numpy()),
+        given=scorer.tensor((1 - owned.sum(0)).numpy()),
+        at_once=AT_ONCE_FUNCTION if is_function else AT_ONCE.get(kind, AT_ONCE["cpu"]),
+    )
+
+
+def finite(where: str, scores: np.ndarray) -> None:
+    """Refuse scores that are NaN or infinite.
+
+    Raises:
+        ValueError: some score is not finite.
+    """
+    if not np.isfinite(scores).all():
+        n_bad = int((~np.isfinite(scores)).sum())
+        raise checks.bad_value(
+            where,
+            expected="finite outputs of the model",
+            got=checks.Described(f"{n_bad} NaN or infinite of {scores.size}"),
+            remedy="Check the model on these rows: model(X).isfinite().all().",
+        )
