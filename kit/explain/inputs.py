@@ -103,7 +103,7 @@ def groups(
     """
     owner: dict[int, str] = {}
     for group, columns in (given or {}).items():
-        places = [_place(where, column, names) for column in columns]
+        places = [place(where, column, names) for column in columns]
         twice = [names[j] for j in places if j in owner] or (
             [] if len(set(places)) == len(places) else [group]
         )
@@ -145,7 +145,8 @@ def _numeric(where: str, table: np.ndarray, names: Sequence[str], what: str) -> 
         ) from None
 
 
-def _place(where: str, column: Any, names: Sequence[str]) -> int:
+def place(where: str, column: Any, names: Sequence[str]) -> int:
+    """Return the number of a column that is given by number or by name."""
     if isinstance(column, str):
         if column not in names:
             raise checks.unknown_name(where, "column", got=column, known=names)

@@ -1,0 +1,304 @@
+"""Fit a small linear model around every row at once, from perturbations that all rows share.
+
+A perturbation z weighs exp(-n / (2 width² F)) for a row that differs from it in n of F bins. That
+is a product over columns, and columns of perturbations are independent: weighted, they stay so, and
+a bin of share p gets the share p / (p + (1 - p) q), with q the factor of one difference. Hence the
+Gram matrix of a row's regression on "is in the row's bin" is known: a diagonal, and the row itself,
+which is one more neighbour. Only its covariances with the predictions y need the perturbations.
+
+Divided by its mean the weight is a product of 1 + slope (in the bin - p), with small slopes. To
+first order in the slopes of the other columns, a row's covariances are sums of the pair moments
+E[y 1_j 1_k] of bins: one matrix product, whatever the number of rows. What is left out is small:
+the difference to the exact weights is taken on the first eighth of the perturbations, and added.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from math import ceil, exp, log
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from kit.base import progress
+from kit.explain import game
+from kit.explain.quartiles import LEVELS, Space
+from kit.explain.scorer import Scorer
+
+NEIGHBOURS = 4999  # lime_tabular's perturbations beside the row: they say what its ridge weighs
+KERNEL_WIDTH = 0.75  # times the root of the number of columns, as in lime_tabular
+RIDGE_TO_CHOOSE, RIDGE = 0.01, 1.0  # as in lime_tabular
+BLOCKS = 8  # of perturbations at the least: their spread is the standard error
+BLOCK_SIZE = 2048  # perturbations at the most
+CELLS = 2**24  # numbers held at once
+DRAWS = 8  # pairs of imagined seeds behind `stability`
+
+
+@dataclass(frozen=True)
+class Near:
+    """How each row's kernel sees the row's own bins; bins that no row has are one, the last."""
+
+    bins: Int64[Tensor, "rows columns"]
+    share: Float64[Tensor, "rows columns"]  # of perturbations in the bin
+    n_bins: int
+    compact: Int64[Tensor, " space_bins"]  # number in the space -> number here
+
+    @property
+    def factor(self) -> float:
+        """The weight of a perturbation falls by this with each column that differs."""
+        return exp(-1 / (2 * KERNEL_WIDTH**2 * self.bins.shape[1]))
+
+    @property
+    def seen(self) -> Float64[Tensor, "rows columns"]:
+        """Share of the bin among weighted perturbations."""
+        return self.share / (self.share + (1 - self.share) * self.factor)
+
+    @property
+    def slope(self) -> Float64[Tensor, "rows columns"]:
+        """Growth of the weight, next to its mean, with being in the bin."""
+        slope = (1 - self.factor) / (self.share + (1 - self.share) * self.factor)
+        return slope.masked_fill(self.absent, 0)
+
+    @property
+    def absent(self) -> Bool[Tensor, "rows columns"]:
+        """Cells in a bin that no perturbation is in."""
+        return self.bins == self.n_bins - 1
+
+    @property
+    def mean_weight(self) -> Float64[Tensor, " rows"]:
+        """Mean weight of a perturbation."""
+        return (self.share + (1 - self.share) * self.factor).prod(1)
+
+    def spread(self, each: Float64[Tensor, "rows columns"]) -> Float[Tensor, "rows bins"]:
+        """Lay numbers of a row's columns out over all bins, 0 elsewhere."""
+        return torch.zeros(len(each), self.n_bins).scatter_(1, self.bins, each.float())
+
+    def parts(self, n_rows: int) -> Iterator[tuple[slice, "Near"]]:
+        """Walk through the rows, some at a time."""
+        for start in range(0, len(self.bins), n_rows):
+            rows = slice(start, start + n_rows)
+            yield rows, Near(self.bins[rows], self.share[rows], self.n_bins, self.compact)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a row's kernel says of the predictions: covariances with being in each bin, mean, …"""
+
+    covariance: Float64[np.ndarray, "rows columns outputs"]
+    mean: Float64[np.ndarray, "rows 1 outputs"]  # less the centre, as all predictions here
+    mean_square: Float64[np.ndarray, "rows 1 outputs"]
+    error_std: Float64[np.ndarray, "rows columns outputs"]  # of the covariances
+    centre: Float64[np.ndarray, " outputs"]
+
+
+def near(space: Space, X: Float64[np.ndarray, "rows columns"]) -> Near:
+    """Find the bins of rows, and how likely a perturbation falls into each."""
+    found = space.find(X)
+    used = np.unique(found[found >= 0])
+    # one more place at the end, which also -1 points to: the bins that no row has
+    compact = np.full(len(space.labels) + 1, len(used))
+    compact[used] = np.arange(len(used))
+    counts = np.bincount(space.bins.ravel(), minlength=len(compact))
+    return Near(
+        bins=torch.from_numpy(compact[found]),
+        share=torch.from_numpy(counts[found] / LEVELS),
+        n_bins=len(used) + 1,
+        compact=torch.from_numpy(compact),
+    )
+
+
+def moments(
+    where: str, ask: Scorer, space: Space, rows: Near, *, samples: int, seed: int
+) -> Moments:
+    """Perturb, ask the model once, and take every row's moments from its answers.
+
+    Args:
+        where: the public function that was called, for errors.
+        ask: the model.
+        space: what perturbations are made of.
+        rows: the rows to explain.
+        samples: perturbations, rounded up to whole blocks.
+        seed: of the scrambled Sobol sequence.
+    """
+    N, F = rows.bins.shape
+    n_blocks = max(BLOCKS, ceil(samples / BLOCK_SIZE))
+    size, n_exact = ceil(samples / n_blocks), n_blocks // BLOCKS
+    blocks = _blocks(where, ask, space, rows, size=size, n_blocks=n_blocks, seed=seed)
+    first = next(blocks)
+    centre = first[1].mean(0)  # (K,)
+    sums = torch.zeros(2, N, F + 2, len(centre), dtype=torch.float64)
+    missed = torch.zeros_like(sums[0])
+    for block, (H, y) in enumerate(chain([first], blocks)):
+        y = (y - centre).float()  # (size, K)
+        pairs = _pairs(H, y)
+        for part, some in rows.parts(max(1, CELLS // (size + rows.n_bins * y.shape[1]))):
+            series = _series(H, y, pairs, some)  # (n, F + 2, K)
+            sums[0, part] += series
+            sums[1, part] += series**2
+            if block < n_exact:
+                missed[part] += _exact(H, y, some) - series
+    mean = sums[0] / n_blocks
+    variance = (sums[1] / n_blocks - mean**2).clamp_(min=0) / (n_blocks - 1)
+    mean += missed / n_exact
+    return Moments(
+        covariance=mean[:, :F].numpy(),
+        mean=mean[:, F : F + 1].numpy(),
+        mean_square=mean[:, F + 1 :].numpy(),
+        error_std=variance[:, :F].sqrt().numpy(),
+        centre=centre.numpy(),
+    )
+
+
+def fit(
+    found: Moments,
+    rows: Near,
+    predictions: Float64[np.ndarray, "rows outputs"],
+    *,
+    num_features: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Choose the strongest features of each row, and fit the ridge regression of those alone.
+
+    Returns:
+        "values" and "error_std" (rows, columns, outputs); "base_values", "r2" and "stability"
+        (rows, outputs).
+    """
+    weight = NEIGHBOURS * rows.mean_weight.numpy()[:, None, None]  # of all perturbations
+    seen = rows.seen.numpy()[:, :, None]
+    row_itself = weight / (weight + 1)
+    beyond = predictions[:, None] - found.centre - found.mean  # (N, 1, K)
+    gram, away = weight * seen * (1 - seen), 1 - seen
+    right = weight * found.covariance + row_itself * beyond * away  # (N, F, K)
+
+    def solve(kept: np.ndarray | bool, ridge: float) -> np.ndarray:
+        # Sherman-Morrison: the row itself adds a matrix of rank one to the diagonal
+        alone, row = kept * right / (gram + ridge), kept * away / (gram + ridge)
+        pull = (away * alone).sum(1, keepdims=True) / (
+            1 / row_itself + (away * row).sum(1, keepdims=True)
+        )
+        return alone - row * pull
+
+    every, error_std = solve(True, RIDGE_TO_CHOOSE), weight * found.error_std / (gram + RIDGE)
+    kept = _strongest(every, num_features)
+    values = solve(kept, RIDGE)
+    onto_row = (away * values).sum(1, keepdims=True)
+    fitted = (values * (2 * right - gram * values)).sum(1, keepdims=True) - row_itself * onto_row**2
+    variance = np.maximum(found.mean_square - found.mean**2, 0)
+    total = weight * variance + row_itself * beyond**2
+    middle = found.mean + (beyond - onto_row) / (weight + 1)  # less what features add on average
+    base_values = found.centre + (middle - (values * seen).sum(1, keepdims=True))[:, 0]
+    return {
+        "values": values,
+        "error_std": error_std * kept,
+        "base_values": base_values,
+        # a prediction that is the same everywhere is fitted by the base value alone
+        "r2": np.divide(fitted, total, out=np.ones_like(total), where=total > 0)[:, 0],
+        "stability": _stability(every, error_std, num_features, seed),
+    }
+
+
+def _blocks(
+    where: str, ask: Scorer, space: Space, rows: Near, *, size: int, n_blocks: int, seed: int
+) -> Iterator[tuple[Float[Tensor, "size bins"], Float64[Tensor, "size outputs"]]]:
+    """Draw perturbations: which of the rows' bins each of them is in, and what the model says."""
+    F = space.values.shape[1]
+    engine = torch.quasirandom.SobolEngine(F, scramble=True, seed=seed)
+    bins = rows.compact.numpy()[space.bins]
+    for _ in progress.track(range(n_blocks), label="perturbing"):
+        # rounding may bring a point up to 1
+        level = np.minimum((engine.draw(size).numpy() * LEVELS).astype(np.int64), LEVELS - 1)
+        cell = level * F + np.arange(F)  # (size, F), into the flat tables of the space
+        H = torch.zeros(size, rows.n_bins).scatter_(1, torch.from_numpy(bins.take(cell)), 1.0)
+        y = ask(ask.tensor(space.values.take(cell))).double().cpu()
+        game.finite(where, y.numpy())
+        yield H, y
+
+
+def _pairs(
+    H: Float[Tensor, "size bins"], y: Float[Tensor, "size outputs"]
+) -> Float[Tensor, "outputs bins bins"]:
+    """Return the mean of y with each pair of bins: the one large product, which all rows share."""
+    return torch.stack([(H * each[:, None]).T @ H for each in y.T]) / len(y)
+
+
+def _series(
+    H: Float[Tensor, "size bins"],
+    y: Float[Tensor, "size outputs"],
+    pairs: Float[Tensor, "outputs bins bins"],
+    rows: Near,
+) -> Float64[Tensor, "rows moments outputs"]:
+    """Take the covariances, mean and mean square with weights of first order in the slopes.
+
+    The own column's weight stays exact: cov(1_j, y) = k (E[1_j y u_j] - p_j E[y u_j]), where u_j is
+    1 + the sum over the other columns of slope (1 - p), and k the ratio of the variances of 1_j.
+    """
+    K, (p, slope) = y.shape[1], (rows.share[..., None], rows.slope[..., None])
+    both = torch.cat([y, y**2], dim=1)  # (m, 2K)
+    means, within = both.mean(0), H.T @ both / len(H)  # (2K,), (bins, 2K)
+    over_bins = rows.spread(rows.slope)  # (n, bins)
+    base = 1 - (slope * p).sum(1)  # (n, 1)
+    weighted = base * means + over_bins @ within  # (n, 2K)
+    own = within[:, :K][rows.bins]  # (n, F, K): E[1_j y]
+    at = rows.bins.expand(K, -1, -1)
+    across = (over_bins @ pairs).gather(2, at).permute(1, 2, 0)  # (n, F, K)
+    inside = across + own * (base[:, None] + slope * (p - 1))
+    anywhere = weighted[:, None, :K] - slope * (own - p * means[:K])
+    covariance = _variance_ratio(rows) * (inside - p * anywhere)
+    return torch.cat([covariance, weighted.view(-1, 2, K)], dim=1)
+
+
+def _exact(
+    H: Float[Tensor, "size bins"], y: Float[Tensor, "size outputs"], rows: Near
+) -> Float64[Tensor, "rows moments outputs"]:
+    """Take the same moments with the weights themselves, which are each row's own."""
+    both = torch.cat([y, y**2], dim=1)  # (m, 2K)
+    a_match = torch.full_like(rows.share, -log(rows.factor))
+    matches = rows.spread(a_match.masked_fill(rows.absent, 0)) @ H.T  # (n, m)
+    nothing = rows.mean_weight.log() - rows.bins.shape[1] * log(rows.factor)
+    weights = (matches - nothing[:, None].float()).exp_()  # of mean 1
+    means = weights @ both / len(H)  # (n, 2K)
+    inside = torch.stack(
+        [((weights * each) @ H).gather(1, rows.bins) / len(H) for each in y.T], dim=2
+    )  # (n, F, K)
+    covariance = inside - rows.seen[..., None] * means[:, None, : y.shape[1]]
+    covariance.masked_fill_(rows.absent[..., None], 0)
+    return torch.cat([covariance, means.view(len(means), 2, -1)], dim=1)
+
+
+def _variance_ratio(rows: Near) -> Float64[Tensor, "rows columns 1"]:
+    """Return the variance of being in the bin as the kernel sees it, over the plain one."""
+    plain = rows.share * (1 - rows.share)
+    ratio = rows.seen * (1 - rows.seen) / plain
+    return ratio.masked_fill(plain == 0, 0)[..., None]  # 0 / 0: a bin never or always met
+
+
+def _strongest(
+    values: Float64[np.ndarray, "... columns outputs"], n: int
+) -> Bool[np.ndarray, "... columns outputs"]:
+    """Mark the `n` largest in size of each row and output."""
+    order = np.argsort(-np.abs(values), axis=-2, kind="stable")
+    marks = np.zeros(values.shape, bool)
+    np.put_along_axis(marks, order[..., :n, :], True, axis=-2)
+    return marks
+
+
+def _stability(
+    values: Float64[np.ndarray, "rows columns outputs"],
+    error_std: Float64[np.ndarray, "rows columns outputs"],
+    n: int,
+    seed: int,
+) -> Float64[np.ndarray, "rows outputs"]:
+    """Return the overlap (Jaccard) of the `n` strongest features to expect between two seeds.
+
+    Other seeds are imagined: values moved by normal noise of their own standard errors.
+    """
+    rng = np.random.default_rng(seed)
+    overlap = np.zeros((len(values), values.shape[2]))
+    for _ in range(DRAWS):
+        a, b = (
+            _strongest(values + error_std * rng.standard_normal(values.shape), n) for _ in range(2)
+        )
+        overlap += (a & b).sum(1) / (a | b).sum(1) / DRAWS
+    return overlap
