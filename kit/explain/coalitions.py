@@ -3,9 +3,9 @@
 A game gives every coalition S of d players a worth v(S). Only its odd part counts,
 o(S) = (v(S) - v(not S)) / 2: players' Shapley values are linear in it, phi = A o + a o(everyone).
 `exact` has the sum over all pairs. `sampled` has it over some of them, as the best linear unbiased
-estimate under this model: the worths of single players are free, triples of players interact as
-random effects of one variance (whose kernel is a polynomial, so no triple is ever formed), and the
-rest is noise. Both depend on d, the number of pairs and the seed alone, never on the data: they are
+estimate under this model: the worths of single players are free, sets of three and of five interact
+as random effects of one variance each (whose kernels are polynomials: no set is ever formed), and
+the rest is noise. Both depend on d, the number of pairs and the seed alone, never on the data: they are
 made once and shared by every row and output.
 """
 
@@ -19,8 +19,10 @@ from jaxtyping import Bool, Float64
 from scipy import linalg
 
 EXACT_PLAYERS = 12  # up to here enumeration is the default: 2,048 pairs
+KEPT = 8  # operators of one kind in memory; each has players times pairs numbers
 LISTED = 20_000  # coalitions of one size that are listed and shuffled, not drawn one by one
-NOISE, TRIPLES = 0.03, 0.3  # variances, next to the odd part's; the optimum is flat around them
+# variances next to one another; within a factor of 3 of these the error changes by a few per cent
+TRIPLES, FIVES, NOISE = 0.3, 0.03, 0.01
 EXACT_WORTH = 1e-7  # noise of the one observation that has none, for a stable factorisation
 
 
@@ -48,7 +50,7 @@ def fewest(d: int) -> int:
 
 def all_pairs(d: int) -> int:
     """Return the number of pairs of `d` players, without the pair (everyone, no one)."""
-    return 2 ** (d - 1) - 1
+    return 2 ** max(d - 1, 0) - 1
 
 
 @lru_cache(maxsize=4)
@@ -71,21 +73,28 @@ def exact(d: int) -> Operator:
     return Operator(members, np.ascontiguousarray(weights), np.full(d, 2 / d))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=KEPT)
 def sampled(d: int, n_pairs: int, seed: int) -> Operator:
-    """Return the estimate from `n_pairs` pairs; those of fewer pairs are the first of them."""
+    """Return the estimate from the pairs that `draw` gives for the same arguments."""
+    return fitted(draw(d, n_pairs, seed))
+
+
+@lru_cache(maxsize=KEPT)
+def parts(d: int, n_pairs: int, seed: int) -> tuple[tuple[slice | np.ndarray, Operator], ...]:
+    """Return estimates from parts of the same pairs, each with the places of its pairs.
+
+    How much they differ tells the error of the whole. Two halves, or where a half has too few
+    pairs, eight parts that each leave out an eighth.
+    """
     members = draw(d, n_pairs, seed)
-    return fitted(members)
+    if n_pairs >= 2 * fewest(d):
+        return tuple((slice(i, None, 2), fitted(members[i::2])) for i in range(2))
+    places = np.arange(n_pairs)
+    kept = [places[places % 8 != i] for i in range(8)]
+    return tuple((part, fitted(members[part])) for part in kept)
 
 
-@lru_cache(maxsize=32)
-def halves(d: int, n_pairs: int, seed: int) -> tuple[Operator, Operator]:
-    """Return the estimates from every second pair of `sampled`, and from the others."""
-    members = draw(d, n_pairs, seed)
-    return fitted(members[0::2]), fitted(members[1::2])
-
-
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=KEPT)
 def draw(d: int, n_pairs: int, seed: int) -> Bool[np.ndarray, "pairs players"]:
     """Draw pairs by leverage, which is uniform over their sizes, and without replacement.
 
@@ -118,34 +127,53 @@ def draw(d: int, n_pairs: int, seed: int) -> Bool[np.ndarray, "pairs players"]:
 def fitted(members: Bool[np.ndarray, "pairs players"]) -> Operator:
     """Return the best linear unbiased estimate from these pairs (see the top of the module).
 
-    Triples (i, j, k) have the term z_i z_j z_k with z = 1 for members and -1 for others. Summed over
-    all triples, the product of two coalitions' terms is the polynomial e3 of their dot product t,
-    and a triple's value goes in thirds to its players. Source: the interaction terms of PolySHAP
-    (arXiv 2601.18608), here as random effects and in closed form.
+    A set T of players has the term prod z_i over T, with z = 1 for members and -1 for others. Summed
+    over all sets of 3 or 5, the product of two coalitions' terms is a polynomial of their dot
+    product; and at the end, T's worth goes in equal parts to its players. Source: the interaction
+    terms of PolySHAP (arXiv 2601.18608), here as random effects and in closed form.
     """
     n, d = members.shape
     Z = np.where(np.vstack([members, np.ones(d, bool)]), 1.0, -1.0)  # (n + 1, d), everyone last
-    t = Z @ Z.T
-    each = TRIPLES / max(comb(d, 3), 1)  # variance of one triple
-    covariance = each * t * (t * t - (3 * d - 2)) / 6  # (n + 1, n + 1)
-    covariance[np.diag_indices(n + 1)] += np.append(_noise(members), EXACT_WORTH)
-    rest = Z.sum(1, keepdims=True) - Z
-    to_players = each * 2 / 3 * Z * (rest * rest - (d - 1)) / 2  # (n + 1, d): triples of player i
+    together = Z @ Z.T
+    rest = Z.sum(1, keepdims=True) - Z  # (n + 1, d): dot product with everyone but i
+    covariance = np.diag(np.append(_noise(members), EXACT_WORTH))  # of the odd worths
+    to_players = np.zeros_like(Z)  # covariance of the odd worths with the players' values
+    for size, variance in ((3, TRIPLES), (5, FIVES)):
+        each = variance / max(comb(d, size), 1)
+        covariance += each * _elementary(size, together, d)
+        to_players += each * 2 / size * Z * _elementary(size - 1, rest, d - 1)
     factor = linalg.cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
     solved = linalg.cho_solve(factor, np.hstack([Z, to_players]), check_finite=False)
     single = np.linalg.solve(Z.T @ solved[:, :d], solved[:, :d].T)  # (d, n + 1)
-    triples = solved[:, d:].T
-    weights = 2 * single + triples - (triples @ Z) @ single
+    sets = solved[:, d:].T
+    weights = 2 * single + sets - (sets @ Z) @ single
     return Operator(members, np.ascontiguousarray(weights[:, :n]), weights[:, n])
+
+
+def _elementary(size: int, total: np.ndarray, n: int) -> np.ndarray:
+    """Return the sum over all sets of `size` of the product of their signs, of `n` signs.
+
+    It depends on the total of the signs alone, by Newton's identities: their odd power sums are all
+    `total` and their even ones `n`.
+    """
+    t = total * total
+    if size == 2:
+        return (t - n) / 2
+    if size == 3:
+        return total * (t - (3 * n - 2)) / 6
+    if size == 4:
+        return (t * (t - (6 * n - 8)) + 3 * n * (n - 2)) / 24
+    assert size == 5
+    return total * (t * (t - (10 * n - 20)) + 15 * n * n - 50 * n + 24) / 120
 
 
 def _noise(members: np.ndarray) -> np.ndarray:
     """Return the variance of each pair's noise: the inverse of the weight that Shapley gives it."""
-    n, d = members.shape
+    d = members.shape[1]
     sizes = np.minimum(members.sum(1), d - members.sum(1))
-    n_of_size = np.bincount(sizes, minlength=d)[sizes]
-    # the kernel weight of a pair times the number of its size, over how many of them were drawn
-    weights = (1 / (sizes * (d - sizes))) / n_of_size * np.where(2 * sizes == d, 0.5, 1.0)
+    n_drawn = np.bincount(sizes, minlength=d)[sizes]
+    # the kernel's weight of all pairs of a size, over how many of them were drawn
+    weights = np.where(2 * sizes == d, 0.5, 1.0) / (sizes * (d - sizes) * n_drawn)
     return NOISE * weights.mean() / weights
 
 
@@ -170,7 +198,7 @@ def _distinct(rng: np.random.Generator, d: int, size: int, n: int, halved: bool)
     seen: dict[bytes, np.ndarray] = {}
     while len(seen) < n:
         # drawn in rounds of one size, so that the first ones do not depend on n
-        for chosen in rng.random((256, d)).argpartition(size - 1, axis=1)[:, :size]:
+        for chosen in rng.random((64, d)).argpartition(size - 1, axis=1)[:, :size]:
             members = np.zeros(d, bool)
             members[chosen] = True
             if halved and not members[0]:

@@ -1,9 +1,10 @@
-"""Ask any model for numbers: a torch module or a function, on the scale and for the class wanted."""
+"""Ask any model for numbers: a torch module or a function, on the scale wanted."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from kit.base import checks, device
 
 SCALES = ("logit", "probability", "raw")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+BATCH = 1 << 22  # numbers of the widest layer at once
 PROBED = 64  # rows on which a shortcut is held against the model itself
 Step = Callable[[Tensor], Tensor]
 
@@ -38,6 +40,12 @@ class Scorer:
         """Return the scores of rows (n, F) as (n, K)."""
         z = x if self.head is None else F.linear(x, *self.head)
         return self.finish(self.body(z))
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of any number of rows as float64, computed in batches."""
+        batches = np.array_split(rows, ceil(len(rows) * max(self.width, rows.shape[1]) / BATCH))
+        found = [self(self.tensor(batch)).double().cpu().numpy() for batch in batches]
+        return np.concatenate(found)
 
     def finish(self, z: Tensor) -> Tensor:
         """Apply the last layer, where it is kept apart."""

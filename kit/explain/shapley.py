@@ -1,0 +1,195 @@
+"""Shapley values of any model, for all rows and outputs at once, each with its error."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kit.base import checks
+from kit.explain import coalitions, estimate, game, ignored, inputs, scorer
+from kit.explain.attribution import Attribution, record
+
+WHERE = "explain.shap"
+EXACT_AT_MOST = 20  # players: half a million pairs a row
+PAIRS_PER_PLAYER, AUTO_PAIRS = 16, (256, 2048)  # of "auto", and its bounds
+UNTIL = 16_384  # pairs at which "auto" gives up on a target error
+
+
+def shap(
+    model: Any,
+    X: Any,
+    *,
+    background: Any,
+    target: int | str | None = None,
+    pairs: int | str = "auto",
+    target_error: float | None = None,
+    seed: int = 0,
+    output: str = "logit",
+    dtype: str = "auto",
+    groups: Mapping[str, Sequence[int | str]] | None = None,
+) -> Attribution:
+    """Compute how much each feature moved each prediction away from the background's mean.
+
+    Features that are unknown take the background's values (interventional Shapley values, as
+    shap's Permutation, Kernel and Exact explainers compute them). Up to 12 players all coalitions
+    are tried; beyond that, `pairs` of them with their complements. A Ctrl-C returns the rows done.
+
+    Args:
+        model: a torch module, explained on its device, or a function from a NumPy array (n, F) to
+            one of (n,) or (n, K).
+        X: rows to explain, (N, F): a DataFrame, an array or a tensor. Integers are fine as codes.
+        background: rows that stand for "unknown", (B, F); time grows with their number, and 100
+            typical ones are usual.
+        target: the class to explain; None explains the only output or every one, and "all" every
+            output, with an axis for them even if there is one.
+        pairs: pairs of coalitions a row, at least 1.2 a player; "exact" takes all of them.
+        target_error: play until the mean error is this fraction of the mean |value|, such as 0.01;
+            `pairs` is then the most to play.
+        seed: of the coalitions.
+        output: "logit" and "raw" explain what the model returns; "probability" the sigmoid of one
+            output or the softmax of several. A function is explained as it is.
+        dtype: of the computation: "float32", "float64", "bfloat16", or "auto" for the model's own.
+        groups: name -> columns that come and go together as one player, such as one-hot blocks.
+
+    Returns:
+        Values (N, players), or (N, players, K), that add up to prediction minus base value.
+        `error_std` comes from two halves of the pairs. `extra` holds "pairs", a number a row.
+
+    Raises:
+        ValueError: X or background empty, not finite, not numbers or of different width; a class,
+            scale, group or number of pairs that cannot be; a model whose output is not finite.
+        TypeError: a model that is none, or that returns no tensor.
+
+    Example:
+        >>> double = lambda X: 2 * X[:, 0] + 0 * X[:, 1]
+        >>> shap(double, np.array([[3.0, 9.0]]), background=np.zeros((1, 2))).values.tolist()
+        [[6.0, 0.0]]
+
+    Source:
+        Štrumbelj and Kononenko 2014; Lundberg and Lee 2017; leverage sampling after Musco and Witter
+        2024; the operator in `coalitions`.
+    """
+    rows = inputs.rows(WHERE, X, what="X")
+    back = inputs.background(WHERE, background, n_features=len(rows.names))
+    names, columns = inputs.groups(WHERE, groups, rows.names)
+    _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
+    with scorer.evaluating(WHERE, model):
+        asked = scorer.make(WHERE, model, rows.numbers, output=output, target=target, dtype=dtype)
+        predictions, base = asked.scores(rows.numbers), asked.scores(back).mean(0)
+        game.finite(WHERE, predictions)
+        game.finite(WHERE, base)
+        active = ignored.active(asked, rows.numbers, back, columns, seed=seed)
+        effort = _effort(len(active), pairs, target_error)
+        play = game.make(asked, back, [columns[p] for p in active], len(rows.names))
+        steps = estimate.blocks(play, rows.numbers, (predictions - base) / 2, effort, seed=seed)
+        found = _interruptible(steps, len(predictions))
+    n_done = sum(len(block.values) for block in found)
+    values = np.zeros((n_done, len(names), predictions.shape[1]))
+    error_std = np.zeros_like(values)
+    values[:, active] = np.concatenate([block.values for block in found])
+    error_std[:, active] = np.concatenate([block.error_std for block in found])
+    n_pairs = np.concatenate([np.full(len(block.values), block.n_pairs) for block in found])
+    _warn_of_error(values, error_std, target_error)
+    outputs = _outputs(target, predictions.shape[1])
+    last = slice(None) if outputs else 0
+    return record(
+        values=values[:, :, last],
+        error_std=error_std[:, :, last],
+        base_values=np.tile(base, (n_done, 1))[:, last],
+        predictions=predictions[:n_done, last],
+        data=inputs.shown(rows.numbers[:n_done], columns),
+        names=names,
+        outputs=outputs,
+        method="Shapley, exact" if effort.exact else f"Shapley, {n_pairs.max()} pairs",
+        extra={"pairs": n_pairs},
+        rerun=partial(
+            shap,
+            X=X,
+            background=background,
+            target=target,
+            pairs=pairs,
+            target_error=target_error,
+            seed=seed,
+            output=output,
+            dtype=dtype,
+            groups=groups,
+        ),
+        model=model,
+        background=back,
+    )
+
+
+def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Effort:
+    """Turn what was asked for into numbers of pairs, or say why it cannot be."""
+    if isinstance(pairs, str) and pairs not in ("auto", "exact"):
+        raise checks.unknown_name(WHERE, "pairs", got=pairs, known=("auto", "exact"))
+    if pairs == "exact" and d > EXACT_AT_MOST:
+        raise checks.bad_value(
+            WHERE,
+            expected=f"at most {EXACT_AT_MOST} players for pairs='exact'",
+            got=d,
+            remedy="Pass pairs='auto', or groups={...} of features.",
+        )
+    if target_error is not None and not target_error > 0:
+        raise checks.bad_value(
+            WHERE,
+            expected="target_error > 0",
+            got=target_error,
+            remedy="Pass target_error=0.01 for 1 % of the mean value.",
+        )
+    n_all = coalitions.all_pairs(d)
+    if pairs == "exact" or (pairs == "auto" and d <= coalitions.EXACT_PLAYERS):
+        return estimate.Effort(exact=True, first=n_all, most=n_all)
+    fewest = coalitions.fewest(d)
+    if pairs == "auto":
+        low, high = AUTO_PAIRS
+        most = max(2 * fewest, min(max(PAIRS_PER_PLAYER * d, low), high))
+        most = most if target_error is None else UNTIL
+    elif isinstance(pairs, str) or pairs < min(fewest, n_all):
+        raise checks.bad_value(
+            WHERE,
+            expected=f"at least {min(fewest, n_all)} pairs for {d} players (1.2 a player)",
+            got=pairs,
+            remedy="Pass pairs='auto'.",
+        )
+    else:
+        most = pairs
+    if most >= n_all and d <= EXACT_AT_MOST:
+        return estimate.Effort(exact=True, first=n_all, most=n_all)
+    first = most if target_error is None else min(2 * fewest, most)
+    return estimate.Effort(exact=False, first=first, most=most, target=target_error)
+
+
+def _interruptible(steps: Iterator[estimate.Found], n_rows: int) -> list[estimate.Found]:
+    """Collect blocks; an interrupt keeps those that are done, if there are any."""
+    found: list[estimate.Found] = []
+    try:
+        for block in steps:
+            found.append(block)  # noqa: PERF402  an interrupted extend() may lose blocks
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        n_done = sum(len(block.values) for block in found)
+        warnings.warn(
+            f"{WHERE}: interrupted after {n_done} of {n_rows} rows; those are returned.",
+            stacklevel=3,
+        )
+    return found
+
+
+def _warn_of_error(values: np.ndarray, error_std: np.ndarray, target: float | None) -> None:
+    error = error_std.mean() / max(np.abs(values).mean(), np.finfo(float).tiny)
+    if target is not None and error > target:
+        warnings.warn(
+            f"{WHERE}: the mean error is {error:.2g} of the mean value, not {target:.2g}. "
+            "Pass more pairs, or a larger target_error to silence this.",
+            stacklevel=3,
+        )
+
+
+def _outputs(target: int | str | None, n_outputs: int) -> list[str] | None:
+    """Return the names of outputs where the result has an axis for them."""
+    whole = target == "all" or (target is None and n_outputs > 1)
+    return scorer.names_of(n_outputs) if whole else None
