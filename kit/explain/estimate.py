@@ -1,20 +1,32 @@
 """Play games until their Shapley values are known well enough, block of rows by block of rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from kit.base import progress
 from kit.explain import coalitions
-from kit.explain.game import Game
 
 BLOCK = 128  # rows that share their coalitions
 SEEDS = 4  # sets of coalitions that blocks take in turn, so that their errors do not line up
 HELD = 1 << 24  # worths held at once: 128 MiB
 TOGETHER = 2048  # pairs in one system of equations; of more, several systems are averaged
 BELIEF = 4  # in rows: how firmly to believe, before seeing, that a row's features err alike
+
+
+@runtime_checkable
+class Playable(Protocol):
+    """What coalitions are played on: `game.Game` for rows, `hiding.Hider` for texts."""
+
+    @property
+    def players(self) -> Sized:
+        """The players, whose number is what counts."""
+
+    def odd(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        """Return (v(S) - v(not S)) / 2 of each row and pair, (rows, pairs, outputs)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class Found:
 
 
 def blocks(
-    play: Game, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, *, seed: int
+    play: Playable, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, *, seed: int
 ) -> Iterator[Found]:
     """Estimate the values of all rows, and yield them block by block.
 
@@ -67,14 +79,14 @@ def blocks(
             yield _sampled(play, rows[place], odd_all[place], effort, (seed, i % SEEDS))
 
 
-def _exact(play: Game, rows: np.ndarray, odd_all: np.ndarray) -> Found:
+def _exact(play: Playable, rows: np.ndarray, odd_all: np.ndarray) -> Found:
     operator = coalitions.exact(len(play.players))
     values = _apply(operator, play.odd(rows, operator.members), odd_all)
     return Found(values, np.zeros_like(values), len(operator.members))
 
 
 def _sampled(
-    play: Game, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, seed: tuple[int, int]
+    play: Playable, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, seed: tuple[int, int]
 ) -> Found:
     """Play until the target is reached; each system of equations starts from other pairs."""
     d = len(play.players)
@@ -91,7 +103,7 @@ def _sampled(
 
 
 def _one_system(
-    play: Game,
+    play: Playable,
     rows: np.ndarray,
     odd_all: np.ndarray,
     n: int,

@@ -52,8 +52,9 @@ class Scorer:
         return z if self.tail is None else F.linear(z, *self.tail)
 
     def tensor(self, rows: np.ndarray) -> Tensor:
-        """Return rows as a tensor of the model's type, on its device."""
-        return torch.as_tensor(rows).to(self.device, self.dtype)
+        """Return rows as a tensor of the model's type, on its device; ids stay integers."""
+        found = torch.as_tensor(rows)
+        return found.to(self.device, self.dtype if found.is_floating_point() else found.dtype)
 
 
 def make(

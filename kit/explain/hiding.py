@@ -1,0 +1,102 @@
+"""Ask a model about texts of which some units are hidden: masked in place, or really taken out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+
+from kit.explain import game
+from kit.explain.scorer import Scorer
+from kit.explain.units import Text
+
+MASKS = ("token", "delete")
+TOKENS = {"cpu": 1 << 13}  # tokens in one batch
+TOKENS_GPU = 1 << 17
+HELD = 1 << 22  # tokens of sequences that wait
+
+
+@dataclass(frozen=True)
+class Hider:
+    """Scores texts of one number of units without some of them; what `estimate` calls a game."""
+
+    where: str
+    ask: Scorer
+    texts: list[Text]
+    mask: str
+    mask_id: int | None
+    pad_id: int | None
+
+    @property
+    def players(self) -> list[tuple[int, int]]:
+        """The units; every text has as many."""
+        return self.texts[0].spans
+
+    def odd(
+        self, rows: Int64[np.ndarray, " texts"], members: Bool[np.ndarray, "pairs units"]
+    ) -> Float64[np.ndarray, "texts pairs outputs"]:
+        """Return half of what each set of units is worth more than all others, for each text."""
+        worth = self.worths(rows, np.concatenate([members, ~members]))
+        n = len(members)
+        return (worth[:, :n] - worth[:, n:]) / 2
+
+    def worths(
+        self, rows: Int64[np.ndarray, " texts"], members: Bool[np.ndarray, "sets units"]
+    ) -> Float64[np.ndarray, "texts sets outputs"]:
+        """Return the scores of each text with these units alone."""
+        width = max(len(self.texts[i].ids) for i in rows)
+        together = max(1, HELD // (width * len(members)))
+        parts = np.array_split(rows, -(-len(rows) // together))
+        found = np.concatenate([self._worths(part, members, width) for part in parts])
+        game.finite(self.where, found)
+        return found
+
+    def _worths(self, rows: np.ndarray, members: np.ndarray, width: int) -> np.ndarray:
+        ids = np.full((len(rows), len(members), width), self._filler)
+        lengths = np.empty(ids.shape[:2], np.int64)
+        # one column more, which the -1 of tokens without a unit points to: those are always there
+        kept = np.column_stack([members, np.ones(len(members), bool)])
+        for place, i in enumerate(rows):
+            text = self.texts[i]
+            shown = kept[:, text.owner]  # (sets, T)
+            if self.mask == "token":
+                ids[place, :, : len(text.ids)] = np.where(shown, text.ids, self.mask_id)
+                lengths[place] = len(text.ids)
+                continue
+            n_shown = shown.sum(1)
+            ids[place][np.arange(width) < n_shown[:, None]] = text.ids[np.nonzero(shown)[1]]
+            lengths[place] = np.maximum(n_shown, 1)  # of nothing, one filler is left
+        scores = self._score(ids.reshape(-1, width), lengths.ravel())
+        return scores.reshape(len(rows), len(members), -1)
+
+    @property
+    def _filler(self) -> int:
+        known = [i for i in (self.pad_id, self.mask_id) if i is not None]
+        return known[0] if known else 0
+
+    def _score(
+        self, ids: Int64[np.ndarray, "sequences width"], lengths: Int64[np.ndarray, " sequences"]
+    ) -> Float64[np.ndarray, "sequences outputs"]:
+        """Score sequences in batches of like lengths, the longest first."""
+        order = np.argsort(-lengths, kind="stable")
+        at_once = TOKENS.get(self.ask.device.type, TOKENS_GPU)
+        found, start = [], 0
+        while start < len(order):
+            length = lengths[order[start]]
+            stop = start + max(1, at_once // length)
+            if self.pad_id is None:  # then only sequences of one length can go together
+                stop = min(stop, np.searchsorted(-lengths[order], -length, side="right"))
+            found.append(self._batch(ids[order[start:stop], :length]))
+            start = stop
+        scores = np.concatenate(found)
+        return scores[np.argsort(order)]
+
+    def _batch(self, ids: np.ndarray) -> np.ndarray:
+        """Score one batch; halved where a GPU has no room for it."""
+        try:
+            return self.ask(self.ask.tensor(ids)).double().cpu().numpy()
+        except torch.OutOfMemoryError:
+            if len(ids) == 1:
+                raise
+        middle = len(ids) // 2
+        return np.concatenate([self._batch(ids[:middle]), self._batch(ids[middle:])])

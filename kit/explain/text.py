@@ -1,0 +1,339 @@
+"""Explain decisions about texts: which tokens, words or sentences moved the model, and how far."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from kit.base import checks
+from kit.base.results import result
+from kit.explain import (
+    coalitions,
+    estimate,
+    game,
+    gradients,
+    hiding,
+    highlight,
+    lime_text,
+    scorer,
+    units,
+)
+from kit.explain.attribution import Attribution, record
+
+WHERE = "explain.text"
+METHODS = {
+    "shap": "Shapley",
+    "lime": "LIME",
+    "gradients": "gradient × embedding, not Shapley",
+}
+PAIRS_PER_UNIT, AUTO_PAIRS = 8, (64, 1024)  # of "auto", and its bounds
+CONTEXT = (
+    "context",
+    "block_size",
+    "max_position_embeddings",
+)  # what models call their longest text
+
+
+@result
+class TextAttribution(Attribution):
+    """An `Attribution` of texts: `names` are places, the units themselves are in `data`."""
+
+    texts: list[str]
+    spans: list[list[tuple[int, int]]]  # of each text's units, in characters
+
+    def one(self, output: int | str | None = None) -> "TextAttribution":
+        """Return the attribution of one output alone, as `Attribution.one` does."""
+        alone = super().one(output)
+        return alone if alone is self else _with_texts(alone, self.texts, self.spans)
+
+    def highlight(self, i: int, *, output: int | str | None = None) -> highlight.Html:
+        """Show text `i` with its units coloured by what they did; static, for any notebook.
+
+        Args:
+            i: number of the text.
+            output: number or name; None takes the output that the model favours for this text.
+        """
+        row = self._row("explain.TextAttribution.highlight", i)
+        if output is None and self.outputs is not None:
+            output = int(self.predictions[row].argmax())
+        k = self._output("explain.TextAttribution.highlight", output)
+        return highlight.render(
+            self.texts[row],
+            self.spans[row],
+            self._flat(self.values, k)[row, : self._length(row)],
+            label="" if self.outputs is None else self.outputs[k],
+            prediction=float(self.predictions.reshape(len(self.values), -1)[row, k]),
+        )
+
+    def _repr_html_(self) -> str:
+        shown = [self.highlight(i)._repr_html_() for i in range(min(len(self.texts), 4))]
+        return super()._repr_html_() + "".join(shown)
+
+
+def text(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    unit: str = "token",
+    mask: str = "token",
+    method: str = "shap",
+    target: int | str | None = None,
+    output: str = "logit",
+    pairs: int | str = "auto",
+    samples: int = 1000,
+    seed: int = 0,
+    mask_id: int | None = None,
+    pad_id: int | None = None,
+    context: int | None = None,
+) -> TextAttribution:
+    """Compute how much each unit of each text moved the model's scores.
+
+    Args:
+        model: a module from token ids (B, T) to scores (B, K), or such a function of NumPy arrays.
+        tokenizer: see `units.cut`: encode and decode, a fast tokenizer of transformers, or a
+            function from a text to ids and offsets.
+        texts: the texts.
+        unit: what gets a value: "token", "word" or "sentence".
+        mask: how a unit is hidden: "token" puts `mask_id` in the place of each of its tokens;
+            "delete" takes them out, and the model sees a shorter text.
+        method: "shap" for Shapley values; "lime" for the weights of lime_text, on all units;
+            "gradients" for gradient times embedding, which hides nothing.
+        target: the class to explain; None explains the only output or every one.
+        output: "logit" or "raw" for what the model returns, "probability" for the sigmoid of one
+            output or the softmax of several.
+        pairs: "shap": pairs of sets of units a text; all sets come where there are no more.
+        samples: "lime": sets of units a text, likewise.
+        seed: of the sets.
+        mask_id: the id of a hidden token; None takes the tokenizer's `mask_token_id`.
+        pad_id: the id that the model ignores at the end of a text; None takes the tokenizer's
+            `pad_token_id`, and without one only texts of one length share a batch.
+        context: tokens that the model takes at most; None asks the model or its `config`.
+
+    Returns:
+        Values (texts, units), or (texts, units, K), padded with 0; `lengths` has the units of each
+        text. Base values are the scores of the text without any unit ("lime": the intercepts;
+        "gradients": the prediction less all values).
+
+    Raises:
+        ValueError: no texts, an empty or a too long one, an unknown unit, mask, method, scale or
+            class, no id to mask with, too few pairs or samples, or scores that are not finite.
+        TypeError: no tokenizer, or for gradients a model without an embedding.
+
+    Example:
+        >>> letters = lambda text: (list(map(ord, text)), [(i, i + 1) for i in range(len(text))])
+        >>> found = text(lambda ids: (ids == ord("a")).sum(1), letters, ["banana"], mask_id=0)
+        >>> found.values.round(6).tolist()
+        [[0.0, 1.0, 0.0, 1.0, 0.0, 1.0]]
+    """
+    _check_names(texts, unit, mask, method)
+    cuts = [units.cut(WHERE, tokenizer, each, unit=unit) for each in texts]
+    mask_id = _id(tokenizer, "mask_token_id", mask_id)
+    pad_id = _id(tokenizer, "pad_token_id", pad_id)
+    if method != "gradients":
+        _check_ids(cuts, mask, mask_id, pad_id)
+    n_units = max(len(cut.spans) for cut in cuts)
+    solve = {
+        "shap": partial(_shapley, pairs=_pairs(pairs, n_units), seed=seed),
+        "lime": partial(_lime, samples=_samples(samples, n_units), seed=seed),
+        "gradients": partial(_gradients, model=model),
+    }[method]
+    parts: list[_Part] = []
+    with scorer.evaluating(WHERE, model):
+        ask = _scorer(model, cuts, output, target, context)
+        for d in sorted({len(cut.spans) for cut in cuts}):
+            places = [i for i, cut in enumerate(cuts) if len(cut.spans) == d]
+            alike = [cuts[i] for i in places]
+            parts.append((places, solve(hiding.Hider(WHERE, ask, alike, mask, mask_id, pad_id))))
+    found = _together(parts, len(cuts), n_units)
+    n_outputs = found["predictions"].shape[1]
+    whole = target == "all" or (target is None and n_outputs > 1)
+    last = slice(None) if whole else 0
+    plain = record(
+        values=found["values"][..., last],
+        base_values=found["base_values"][:, last],
+        predictions=found["predictions"][:, last],
+        error_std=found["error_std"][..., last] if "error_std" in found else None,
+        data=np.array([cut.words + [""] * (n_units - len(cut.spans)) for cut in cuts]),
+        names=[str(place) for place in range(n_units)],
+        outputs=scorer.names_of(n_outputs) if whole else None,
+        method=METHODS[method],
+        lengths=[len(cut.spans) for cut in cuts],
+        extra={"unit": unit, "mask": mask}
+        | ({"r2": found["r2"][:, last]} if "r2" in found else {}),
+        rerun=partial(
+            text,
+            tokenizer=tokenizer,
+            texts=texts,
+            unit=unit,
+            mask=mask,
+            method=method,
+            target=target,
+            output=output,
+            pairs=pairs,
+            samples=samples,
+            seed=seed,
+            mask_id=mask_id,
+            pad_id=pad_id,
+            context=context,
+        ),
+        model=model,
+    )
+    return _with_texts(plain, [cut.text for cut in cuts], [cut.spans for cut in cuts])
+
+
+_Part = tuple[list[int], dict[str, np.ndarray]]  # places of texts, and what was found of them
+
+
+def _shapley(hider: hiding.Hider, *, pairs: int, seed: int) -> dict[str, np.ndarray]:
+    rows, d = np.arange(len(hider.texts)), len(hider.players)
+    ends = hider.worths(rows, np.array([[False] * d, [True] * d]))  # (texts, 2, K)
+    n_all = coalitions.all_pairs(d)
+    n = min(pairs, n_all)
+    effort = estimate.Effort(exact=n == n_all, first=n, most=n)
+    odd_all = (ends[:, 1] - ends[:, 0]) / 2
+    blocks = list(estimate.blocks(hider, rows, odd_all, effort, seed=seed))
+    return {
+        "values": np.concatenate([block.values for block in blocks]),
+        "error_std": np.concatenate([block.error_std for block in blocks]),
+        "base_values": ends[:, 0],
+        "predictions": ends[:, 1],
+    }
+
+
+def _lime(hider: hiding.Hider, *, samples: int, seed: int) -> dict[str, np.ndarray]:
+    operator = lime_text.operator(len(hider.players), samples, seed)
+    worths = hider.worths(np.arange(len(hider.texts)), operator.members)  # (texts, sets, K)
+    fits = [operator.fit(each) for each in worths]
+    found = {name: np.stack([fit[name] for fit in fits]) for name in fits[0]}
+    return found | {"predictions": worths[:, -1]}
+
+
+def _gradients(hider: hiding.Hider, *, model: Any) -> dict[str, np.ndarray]:
+    found = [gradients.of(WHERE, model, hider.ask, each) for each in hider.texts]
+    values = np.stack([values for values, _ in found])
+    predictions = np.stack([scores for _, scores in found])
+    game.finite(WHERE, predictions)
+    rest = predictions - values.sum(1)
+    return {"values": values, "base_values": rest, "predictions": predictions}
+
+
+def _together(parts: list[_Part], n_texts: int, n_units: int) -> dict[str, np.ndarray]:
+    """Put the texts back in their order, with 0 for units that they do not have."""
+    found: dict[str, np.ndarray] = {}
+    for name, first in parts[0][1].items():
+        width = (n_units,) if first.ndim == 3 else ()
+        found[name] = np.zeros((n_texts, *width, first.shape[-1]))
+        for places, part in parts:
+            if width:
+                found[name][places, : part[name].shape[1]] = part[name]
+            else:
+                found[name][places] = part[name]
+    return found
+
+
+def _with_texts(
+    plain: Attribution, texts: list[str], spans: list[list[tuple[int, int]]]
+) -> TextAttribution:
+    return TextAttribution(**vars(plain), texts=texts, spans=spans)
+
+
+def _scorer(
+    model: Any,
+    cuts: list[units.Text],
+    output: str,
+    target: int | str | None,
+    context: int | None,
+) -> scorer.Scorer:
+    """Ask the model about the longest text first: if that works, all others will."""
+    longest = max(cuts, key=lambda cut: len(cut.ids))
+    n = len(longest.ids)
+    owners = (model, getattr(model, "config", None))
+    known = [getattr(owner, name, None) for owner in owners for name in CONTEXT]
+    limit = context or next((length for length in known if isinstance(length, int)), n)
+    if n > limit:
+        raise checks.bad_value(
+            WHERE,
+            expected=f"texts of at most {limit} tokens, the model's context",
+            got=checks.Described(f"{n} tokens in text {cuts.index(longest)}"),
+            remedy="Cut it, or pass its paragraphs as texts of their own.",
+        )
+    try:
+        # not in inference mode: gradients have to pass through the weights taken here
+        with torch.inference_mode(False), torch.no_grad():
+            return scorer.make(
+                WHERE, model, longest.ids[None], output=output, target=target, dtype="auto"
+            )
+    except (IndexError, RuntimeError) as error:
+        raise checks.bad_value(
+            WHERE,
+            expected="ids and lengths that the model takes",
+            got=checks.Described(f"{type(error).__name__} at the longest text, of {n} tokens"),
+            remedy="Cut it to the model's context; take the tokenizer that it was trained with.",
+        ) from error
+
+
+def _id(tokenizer: Any, name: str, given: int | None) -> int | None:
+    return getattr(tokenizer, name, None) if given is None else given
+
+
+def _pairs(pairs: int | str, d: int) -> int:
+    if pairs == "auto":
+        low, high = AUTO_PAIRS
+        return max(low, min(PAIRS_PER_UNIT * d, high), coalitions.fewest(d))
+    fewest = min(coalitions.fewest(d), coalitions.all_pairs(d))
+    if isinstance(pairs, str) or pairs < fewest:
+        raise checks.bad_value(
+            WHERE,
+            expected=f"at least {fewest} pairs for {d} units (1.2 a unit)",
+            got=pairs,
+            remedy="Pass pairs='auto'.",
+        )
+    return pairs
+
+
+def _samples(samples: int, d: int) -> int:
+    if samples < 2 * d:
+        raise checks.bad_value(
+            WHERE,
+            expected=f"at least {2 * d} samples for {d} units (2 a unit)",
+            got=samples,
+            remedy="Pass samples=1000.",
+        )
+    return samples
+
+
+def _check_names(texts: Sequence[str], unit: str, mask: str, method: str) -> None:
+    choices = [("unit", unit, units.UNITS), ("mask", mask, hiding.MASKS)]
+    for what, got, known in [*choices, ("method", method, tuple(METHODS))]:
+        if got not in known:
+            raise checks.unknown_name(WHERE, what, got=got, known=known)
+    if isinstance(texts, str):
+        raise checks.bad_type(
+            WHERE, expected="a list of texts", got=texts, remedy="Pass a list: [text]."
+        )
+    if len(texts) == 0:
+        raise checks.bad_value(
+            WHERE, expected="at least one text", got=texts, remedy="Pass a list: [text]."
+        )
+
+
+def _check_ids(cuts: list[units.Text], mask: str, mask_id: int | None, pad_id: int | None) -> None:
+    """Refuse to hide units without an id to put there, or to leave nothing at all of a text."""
+    if mask == "token" and mask_id is None:
+        raise checks.bad_value(
+            WHERE,
+            expected="an id for hidden tokens",
+            got=mask_id,
+            remedy="Pass mask_id=tokenizer.encode('…')[0], or mask='delete'.",
+        )
+    bare = any((cut.owner >= 0).all() for cut in cuts)
+    if mask == "delete" and bare and mask_id is None and pad_id is None:
+        raise checks.bad_value(
+            WHERE,
+            expected="an id that stands for a text without units",
+            got=pad_id,
+            remedy="Pass pad_id=0, or the id of a space as mask_id.",
+        )
