@@ -64,7 +64,6 @@ def test_values_intercept_and_fit_are_those_of_the_mean_stock_run():
 
 def test_values_are_those_of_ridge_regression_on_the_same_perturbations():
     space = quartiles.space(TRAIN, names=list("abcde"), categorical=[3, 4])
-    near = local.near(space, ROWS)
     engine = torch.quasirandom.SobolEngine(5, scramble=True, seed=0)
     level = (engine.draw(16384).numpy() * quartiles.LEVELS).astype(int)
     Z = np.take_along_axis(space.values, level, axis=0)
@@ -77,13 +76,27 @@ def test_values_are_those_of_ridge_regression_on_the_same_perturbations():
         w[:-1] *= local.NEIGHBOURS / len(Z)
         match, y = match - np.average(match, 0, w), y - np.average(y, weights=w)
         gram = match.T @ (w[:, None] * match) + np.eye(5)
-        slow.append(np.linalg.solve(gram, match.T @ (w * y)))
+        values = np.linalg.solve(gram, match.T @ (w * y))
+        slow.append([*values, 1 - w @ (y - match @ values) ** 2 / (w @ y**2)])
 
     fast = lime(tangled, ROWS, train=TRAIN, categorical=[3, 4], num_features=5)
 
-    assert near.bins.shape == ROWS.shape
-    np.testing.assert_allclose(fast.values, slow, atol=2.5e-3)
-    assert np.linalg.norm(fast.values - slow) < 0.01 * np.linalg.norm(slow)
+    slow = np.array(slow)
+    np.testing.assert_allclose(fast.values, slow[:, :5], atol=2.5e-3)
+    np.testing.assert_allclose(fast.extra["r2"], slow[:, 5], atol=2e-3)
+
+
+def test_three_features_that_act_only_together_are_weighed_by_the_exact_kernel():
+    train = RNG.normal(size=(400, 3))
+    edges = np.percentile(train, 75, axis=0)
+    row = edges[None] + 1
+
+    found = lime(lambda X: (edges < X).all(1), row, train=train, num_features=3, samples=2**17)
+
+    # a quarter of perturbations is in the bin; those outside weigh q, so the others' share grows
+    q = np.exp(-1 / (2 * 0.75**2 * 3))
+    share = 0.25 / (0.25 + 0.75 * q)
+    np.testing.assert_allclose(found.values[0], share**2, rtol=0.01)
 
 
 @settings(max_examples=20, deadline=None)

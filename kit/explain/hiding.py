@@ -52,7 +52,7 @@ class Hider:
         return found
 
     def _worths(self, rows: np.ndarray, members: np.ndarray, width: int) -> np.ndarray:
-        ids = np.full((len(rows), len(members), width), self._filler)
+        ids = np.full((len(rows), len(members), width), self.pad_id or 0)
         lengths = np.empty(ids.shape[:2], np.int64)
         # one column more, which the -1 of tokens without a unit points to: those are always there
         kept = np.column_stack([members, np.ones(len(members), bool)])
@@ -65,14 +65,11 @@ class Hider:
                 continue
             n_shown = shown.sum(1)
             ids[place][np.arange(width) < n_shown[:, None]] = text.ids[np.nonzero(shown)[1]]
-            lengths[place] = np.maximum(n_shown, 1)  # of nothing, one filler is left
+            # an attention over padding alone is not a number: something has to be there
+            ids[place, n_shown == 0, 0] = self.pad_id if self.mask_id is None else self.mask_id
+            lengths[place] = np.maximum(n_shown, 1)
         scores = self._score(ids.reshape(-1, width), lengths.ravel())
         return scores.reshape(len(rows), len(members), -1)
-
-    @property
-    def _filler(self) -> int:
-        known = [i for i in (self.pad_id, self.mask_id) if i is not None]
-        return known[0] if known else 0
 
     def _score(
         self, ids: Int64[np.ndarray, "sequences width"], lengths: Int64[np.ndarray, " sequences"]

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 RAISES, LOWERS = (200, 100, 27), (42, 120, 181)  # orange and blue, told apart by every vision
 DEEPEST = 0.6  # share of the colour in the strongest unit: dark text on it stays readable
+ROUNDING = 1e-6  # of the largest value: less is not said
 NAMED = 3  # units that have their value written beside them, for whom colours do not tell
 
 
@@ -51,8 +52,9 @@ def render(
         >>> render("so good", [(0, 2), (3, 7)], np.array([0.1, -2.0]), label="", prediction=-1.9)
         score -1.9; raised by 'so' +0.1; lowered by 'good' -2
     """
-    strongest = np.argsort(-np.abs(values), kind="stable")[:NAMED]
     largest = max(float(np.abs(values).max()), np.finfo(float).tiny)
+    values = np.where(np.abs(values) < ROUNDING * largest, 0, values)
+    strongest = np.argsort(-np.abs(values), kind="stable")[:NAMED]
     pieces, done = [], 0
     for unit, ((start, end), value) in enumerate(zip(spans, values, strict=True)):
         note = f"<sup>{value:+.2g}</sup>" if unit in strongest and value else ""

@@ -334,6 +334,6 @@ def _check_ids(cuts: list[units.Text], mask: str, mask_id: int | None, pad_id: i
         raise checks.bad_value(
             WHERE,
             expected="an id that stands for a text without units",
-            got=pad_id,
-            remedy="Pass pad_id=0, or the id of a space as mask_id.",
+            got=mask_id,
+            remedy="Pass mask_id, such as the id of a space.",
         )

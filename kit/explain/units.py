@@ -26,10 +26,7 @@ class Tokenizer(Protocol):
         """Return the text of ids."""
 
 
-Offsets = Callable[[str], tuple[Sequence[int], Sequence[tuple[int, int]]]]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Text:
     """The tokens of a text and the unit that each belongs to."""
 
@@ -52,7 +49,8 @@ def cut(where: str, tokenizer: Any, text: str, *, unit: str) -> Text:
     Args:
         where: the public function that was called, for errors.
         tokenizer: a `Tokenizer`; a fast tokenizer of transformers; or a function from a text to
-            its ids and the (start, end) of each in the text, empty for tokens that are added.
+            its ids and the (start, end) of each in the text, empty for tokens that are added; a
+            dictionary of "input_ids" and "offset_mapping", as for shap's masker, does too.
         text: any text.
         unit: one of `UNITS`. A token belongs to the word or sentence in which it has its first
             character that is no space.
@@ -113,7 +111,10 @@ def _encoded(where: str, tokenizer: Any, text: str) -> tuple[list[int], list[tup
             got=checks.Described(type(tokenizer).__name__),
             remedy="Pass for example lambda text: (ids, [(start, end), ...]).",
         )
-    ids, offsets = tokenizer(text)
+    found = tokenizer(text)
+    ids, offsets = (
+        found if isinstance(found, tuple) else (found["input_ids"], found["offset_mapping"])
+    )
     return [int(i) for i in ids], [(int(start), int(end)) for start, end in offsets]
 
 
