@@ -144,7 +144,9 @@ def fitted(members: Bool[np.ndarray, "pairs players"]) -> Operator:
         to_players += each * 2 / size * Z * _elementary(size - 1, rest, d - 1)
     factor = linalg.cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
     solved = linalg.cho_solve(factor, np.hstack([Z, to_players]), check_finite=False)
-    single = np.linalg.solve(Z.T @ solved[:, :d], solved[:, :d].T)  # (d, n + 1)
+    # few pairs may leave a direction open (or nearly): nothing is said of it, rather than anything
+    gram = Z.T @ solved[:, :d]
+    single = np.linalg.pinv(gram, rcond=1e-9, hermitian=True) @ solved[:, :d].T  # (d, n + 1)
     sets = solved[:, d:].T
     weights = 2 * single + sets - (sets @ Z) @ single
     return Operator(members, np.ascontiguousarray(weights[:, :n]), weights[:, n])
