@@ -379,7 +379,8 @@ BAD = [
     (
         {"model": Short(), "texts": ["w1 " * 10]},
         (
-            "ids and lengths that the model takes, got IndexError at the longest text, of 10 tokens. "
+            "ids and lengths that the model takes, "
+            "got IndexError at the longest text, of 10 tokens. "
             "Cut it to the model's context; take the tokenizer that it was trained with."
         ),
     ),
@@ -445,8 +446,8 @@ BAD_TYPES = [
     (
         {"tokenizer": 3},
         (
-            "a tokenizer with encode and decode, or a function that gives ids and offsets, got int. "
-            "Pass for example lambda text: (ids, [(start, end), ...])."
+            "a tokenizer with encode and decode, or a function that gives ids and offsets, "
+            "got int. Pass for example lambda text: (ids, [(start, end), ...])."
         ),
     ),
     (

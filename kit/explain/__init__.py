@@ -1,6 +1,8 @@
 """Explain a model's decisions: Shapley values and LIME for any torch model, with error bars."""
 
 from kit.explain.attribution import Attribution
+from kit.explain.lime import lime
 from kit.explain.shapley import shap
+from kit.explain.text import TextAttribution, text
 
-__all__ = ["Attribution", "shap"]
+__all__ = ["Attribution", "TextAttribution", "lime", "shap", "text"]

@@ -51,10 +51,11 @@ def space(
         categorical: columns whose every value is a bin of its own.
     """
     quantiles = (np.arange(LEVELS) + 0.5) / LEVELS
+    quartiles = np.percentile(train, [25, 50, 75], axis=0)
     columns = [
         _category(train[:, j], quantiles, names[j])
         if j in categorical
-        else _number(train[:, j], quantiles, names[j])
+        else _number(train[:, j], quartiles[:, j], quantiles, names[j])
         for j in range(train.shape[1])
     ]
     values, bins, edges, labels = zip(*columns, strict=True)
@@ -78,9 +79,9 @@ def _category(column: np.ndarray, quantiles: np.ndarray, name: str) -> _Column:
     return known[bins], bins, known, [f"{name} = {value:g}" for value in known]
 
 
-def _number(column: np.ndarray, quantiles: np.ndarray, name: str) -> _Column:
+def _number(column: np.ndarray, quartiles: np.ndarray, quantiles: np.ndarray, name: str) -> _Column:
     # boundaries that fall together leave one: the bin between them would be empty
-    edges = np.unique(np.percentile(column, [25, 50, 75]))
+    edges = np.unique(quartiles)
     own = np.searchsorted(edges, column)
     counts = np.bincount(own, minlength=len(edges) + 1)
     bins = _bins(counts, quantiles)
