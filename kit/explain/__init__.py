@@ -1,8 +1,20 @@
 """Explain a model's decisions: Shapley values and LIME for any torch model, with error bars."""
 
 from kit.explain.attribution import Attribution
+from kit.explain.axioms import Checks, check
+from kit.explain.compare import Comparison, compare
 from kit.explain.lime import lime
 from kit.explain.shapley import shap
 from kit.explain.text import TextAttribution, text
 
-__all__ = ["Attribution", "TextAttribution", "lime", "shap", "text"]
+__all__ = [
+    "Attribution",
+    "Checks",
+    "Comparison",
+    "TextAttribution",
+    "check",
+    "compare",
+    "lime",
+    "shap",
+    "text",
+]

@@ -24,18 +24,20 @@ class Attribution(Result):
     Build one with `record`, which checks that everything fits together.
     """
 
-    values: Float64[np.ndarray, "rows features *outputs"]
-    base_values: Float64[np.ndarray, "rows *outputs"]  # the prediction when nothing is known
-    predictions: Float64[np.ndarray, "rows *outputs"]
+    values: Float64[np.ndarray, "rows features ..."]
+    base_values: Float64[np.ndarray, "rows ..."]  # the prediction when nothing is known
+    predictions: Float64[np.ndarray, "rows ..."]
     data: Shaped[np.ndarray, "rows features"]  # the values of the features; tokens for text
     names: list[str]  # one a feature
     outputs: list[str] | None  # one an output; None where `values` has no axis for them
-    error_std: Float64[np.ndarray, "rows features *outputs"] | None  # of each value, same unit
+    error_std: Float64[np.ndarray, "rows features ..."] | None  # of each value, same unit
     method: str  # such as "Shapley, exact" or "LIME, 4096 samples"
     lengths: list[int] | None  # text: features that a row really has, the rest is padding
     extra: dict[str, Any]  # figures of the method's own, such as the R² of each row's fit
-    # explains another model on the same rows with the same settings: what `explain.check` needs
-    rerun: "Callable[[Any], Attribution] | None"
+    # what `explain.check` needs: `rerun(model, X=…)` explains another model, or other rows, with
+    # the same settings; `ask(rows)` returns the scores that were explained
+    rerun: "Callable[..., Attribution] | None"
+    ask: Callable[[np.ndarray], np.ndarray] | None
     model: Any
     background: np.ndarray | None  # rows that stand for "unknown", where the method has any
 
@@ -142,7 +144,7 @@ class Attribution(Result):
         if self.outputs is None:
             return self
         k = self._output("explain.Attribution.one", output)
-        rerun = self.rerun
+        rerun, ask = self.rerun, self.ask
         return record(
             values=self._flat(self.values, k),
             base_values=self.base_values[:, k],
@@ -153,7 +155,8 @@ class Attribution(Result):
             method=self.method,
             lengths=self.lengths,
             extra=self.extra,
-            rerun=None if rerun is None else lambda model: rerun(model).one(k),
+            rerun=None if rerun is None else lambda model, **new: rerun(model, **new).one(k),
+            ask=None if ask is None else lambda rows: ask(rows)[:, k],
             model=self.model,
             background=self.background,
         )
@@ -210,7 +213,8 @@ def record(
     error_std: np.ndarray | None = None,
     lengths: Sequence[int] | None = None,
     extra: dict[str, Any] | None = None,
-    rerun: Callable[[Any], Attribution] | None = None,
+    rerun: Callable[..., Attribution] | None = None,
+    ask: Callable[[np.ndarray], np.ndarray] | None = None,
     model: Any = None,
     background: np.ndarray | None = None,
 ) -> Attribution:
@@ -227,7 +231,8 @@ def record(
         error_std: standard error of each value, in the unit of the values.
         lengths: for texts, how many features of each row are not padding.
         extra: figures of the method's own; "r2" (rows,) is shown among the facts.
-        rerun: explains another model on the same rows with the same settings.
+        rerun: explains another model with the same settings; keywords change them.
+        ask: returns the scores of rows, on the scale and for the outputs explained.
         model: what was explained.
         background: rows that stand for "unknown".
 
@@ -259,6 +264,7 @@ def record(
         lengths=None if lengths is None else [int(length) for length in lengths],
         extra=extra or {},
         rerun=rerun,
+        ask=ask,
         model=model,
         background=background,
     )

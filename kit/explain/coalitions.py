@@ -5,8 +5,8 @@ o(S) = (v(S) - v(not S)) / 2: players' Shapley values are linear in it, phi = A 
 `exact` has the sum over all pairs. `sampled` has it over some of them, as the best linear unbiased
 estimate under this model: the worths of single players are free, sets of three and of five interact
 as random effects of one variance each (whose kernels are polynomials: no set is ever formed), and
-the rest is noise. Both depend on d, the number of pairs and the seed alone, never on the data: they are
-made once and shared by every row and output.
+the rest is noise. Both depend on d, the number of pairs and the seed alone, never on the data: they
+are made once and shared by every row and output.
 """
 
 import itertools
@@ -107,30 +107,29 @@ def draw(d: int, n_pairs: int, seed: int) -> Bool[np.ndarray, "pairs players"]:
         >>> draw(9, 9, seed=0).sum(1).tolist()
         [1, 2, 3, 4, 1, 2, 3, 4, 1]
     """
-    sizes = np.arange(1, d // 2 + 1)
     found, arrivals = [], []
-    for size in sizes:
+    for size in range(1, d // 2 + 1):
         # at size d/2 a coalition and its complement are of one size: half as many pairs
         share = 0.5 if 2 * size == d else 1.0
-        n_most = min(n_pairs, int(comb(d, int(size)) * share))
+        n_most = min(n_pairs, int(comb(d, size) * share))
         arrivals.append((np.arange(n_most) + size / (d + 1)) / share)
-        found.append((int(size), n_most))
+        found.append((size, n_most))
     order = np.argsort(np.concatenate(arrivals), kind="stable")[:n_pairs]
     ends = np.cumsum([n for _, n in found])
     taken = np.bincount(np.searchsorted(ends, order, side="right"), minlength=len(found))
     members = np.zeros((ends[-1], d), bool)
-    for (size, n_most), n, end in zip(found, taken, ends, strict=True):
-        members[end - n_most : end - n_most + n] = _of_size(d, size, int(n), seed)
+    for (size, n_most), n, end in zip(found, taken.tolist(), ends.tolist(), strict=True):
+        members[end - n_most : end - n_most + n] = _of_size(d, size, n, seed)
     return members[order]
 
 
 def fitted(members: Bool[np.ndarray, "pairs players"]) -> Operator:
     """Return the best linear unbiased estimate from these pairs (see the top of the module).
 
-    A set T of players has the term prod z_i over T, with z = 1 for members and -1 for others. Summed
-    over all sets of 3 or 5, the product of two coalitions' terms is a polynomial of their dot
-    product; and at the end, T's worth goes in equal parts to its players. Source: the interaction
-    terms of PolySHAP (arXiv 2601.18608), here as random effects and in closed form.
+    A set T of players has the term prod z_i over T, with z = 1 for members and -1 for others.
+    Summed over all sets of 3 or 5, the product of two coalitions' terms is a polynomial of their
+    dot product; and at the end, T's worth goes in equal parts to its players. Source: the
+    interaction terms of PolySHAP (arXiv 2601.18608), here as random effects and in closed form.
     """
     n, d = members.shape
     Z = np.where(np.vstack([members, np.ones(d, bool)]), 1.0, -1.0)  # (n + 1, d), everyone last

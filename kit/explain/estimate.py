@@ -149,8 +149,8 @@ def _error_std(d: int, n: int, seed: int, odd: np.ndarray, odd_all: np.ndarray) 
 def _mean(systems: list[Found]) -> Found:
     n = len(systems)
     return Found(
-        sum(found.values for found in systems) / n,
-        np.sqrt(sum(found.error_std**2 for found in systems)) / n,
+        np.mean([found.values for found in systems], axis=0),
+        np.sqrt(np.mean([found.error_std**2 for found in systems], axis=0) / n),
         sum(found.n_pairs for found in systems),
     )
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
@@ -18,8 +17,7 @@ from kit.base import checks
 from kit.explain.scorer import Scorer
 
 # numbers of the widest layer held at once: a CPU's second-level cache, or a slice of a GPU
-AT_ONCE = {"cpu": 320_000, "cuda": 1 << 26, "mps": 1 << 24}
-AT_ONCE_FUNCTION = 1 << 22  # a function in numpy prefers few large calls
+AT_ONCE = {"cpu": 160_000, "cuda": 1 << 26, "mps": 1 << 24, "function": 1 << 22}
 
 
 @dataclass
@@ -58,13 +56,14 @@ class Game:
         n_back = max(1, min(B, self.at_once // width))
         n_pairs = max(1, min(n, self.at_once // (2 * n_back * width)))
         n_rows = max(1, min(len(rows), self.at_once // (2 * n_pairs * n_back * width)))
+        worths = self._by_rows if self.scorer.chain is None else self._by_layers
         found: np.ndarray | None = None
         for b in self.background.split(n_back):
             done = 0
             for S in inside.split(n_pairs):
                 # a coalition and its complement side by side; what no player owns is always in
                 both = torch.cat([S + self.given, 1 - S])  # (2k, F)
-                worth = self._worths(rows, both, b, n_rows).double().cpu().numpy()
+                worth = worths(rows, both, b, n_rows).double().cpu().numpy()
                 k = len(S)
                 if found is None:
                     found = np.zeros((len(rows), n, worth.shape[2]))
@@ -74,22 +73,31 @@ class Game:
         assert found is not None
         return found
 
-    def _worths(self, rows: Tensor, S: Tensor, b: Tensor, n_rows: int) -> Tensor:
+    def _by_rows(self, rows: Tensor, S: Tensor, b: Tensor, n_rows: int) -> Tensor:
         """Return the mean score over `b` of each row and coalition, (rows, k, K)."""
-        scorer = self.scorer
         known, k, B = S[:, None] > 0, len(S), len(b)  # (k, 1, F)
-        if scorer.head is not None:
-            weight, bias = scorer.head
-            rest = F.linear(b.masked_fill(known, 0), weight, bias)  # (k, B, H), for every row
         found = []
         for x in rows.split(n_rows):
-            if scorer.head is None:
-                z = torch.where(known, x[:, None, None], b)  # (r, k, B, F)
-            else:
-                z = F.linear(S * x[:, None], weight)[:, :, None] + rest  # (r, k, B, H)
-            z = scorer.body(z.flatten(0, 2))
-            z = z.view(len(x) * k, B, -1).mean(1)
-            found.append(scorer.finish(z).view(len(x), k, -1))
+            z = torch.where(known, x[:, None, None], b)  # (r, k, B, F)
+            scores = self.scorer(z.flatten(0, 2))
+            found.append(scores.view(len(x), k, B, -1).mean(2))
+        return torch.cat(found)
+
+    def _by_layers(self, rows: Tensor, S: Tensor, b: Tensor, n_rows: int) -> Tensor:
+        """Return the same through the chain of layers, whose numbers lie as (H, r, k, B)."""
+        chain = self.scorer.chain
+        assert chain is not None
+        known = S.t()  # (F, k)
+        k, B = len(S), len(b)
+        rest = chain.first((b.t()[:, None] * (1 - known)[:, :, None]).flatten(1))
+        rest = rest.view(-1, 1, k, B)  # (H, 1, k, B), the same for every row
+        found = []
+        for x in rows.split(n_rows):
+            own = chain.first.weight @ (x.t()[:, :, None] * known[:, None]).flatten(1)  # (H, r k)
+            z = own.view(-1, len(x), k, 1) + rest
+            z = chain.body(z.flatten(1))
+            z = chain.finish(z.view(len(z), -1, B).mean(2))  # (K, r k)
+            found.append(z.view(-1, len(x), k).permute(1, 2, 0))
         return torch.cat(found)
 
 
@@ -105,14 +113,13 @@ def make(scorer: Scorer, background: np.ndarray, players: list[list[int]], n_fea
     owned = torch.zeros(len(players), n_features)
     for player, columns in enumerate(players):
         owned[player, columns] = 1
-    kind = scorer.device.type
-    is_function = scorer.width == 1
+    kind = "function" if scorer.width == 0 else scorer.device.type
     return Game(
         scorer=scorer,
         background=scorer.tensor(background),
         players=scorer.tensor(owned.numpy()),
         given=scorer.tensor((1 - owned.sum(0)).numpy()),
-        at_once=AT_ONCE_FUNCTION if is_function else AT_ONCE.get(kind, AT_ONCE["cpu"]),
+        at_once=AT_ONCE.get(kind, AT_ONCE["cpu"]),
     )
 
 

@@ -50,7 +50,7 @@ def rows(where: str, X: Any, *, what: str) -> Rows:
     numbers = table.astype(np.float64)
     if not np.isfinite(numbers).all():
         bad = ~np.isfinite(numbers)
-        first = [names[j] for j in bad.any(0).nonzero()[0][:3]]
+        first = [names[j] for j in np.flatnonzero(bad.any(0))[:3]]
         raise checks.bad_value(
             where,
             expected=f"finite numbers in {what}",

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kit import models
 from kit.base import checks, device
+from kit.explain import chain as chains
 
 SCALES = ("logit", "probability", "raw")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -24,32 +23,23 @@ Step = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model as a function from rows to columns of scores, and its two ends where they are Linear.
-
-    `head` and `tail` are set only where `tail(body(head(x)))` was found to be the model itself.
-    """
+    """A model as a function from rows to columns of scores."""
 
     body: Step
     device: torch.device
     dtype: torch.dtype
-    width: int  # widest layer: what a row of input costs in memory
-    head: tuple[Tensor, Tensor | None] | None = None  # weight (H, F) and bias of the first layer
-    tail: tuple[Tensor, Tensor | None] | None = None
+    width: int  # numbers that a row takes in the widest layer; 0 where that is not known
+    chain: chains.Chain | None = None  # the same as `body`, layer by layer, where it allows that
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the scores of rows (n, F) as (n, K)."""
-        z = x if self.head is None else F.linear(x, *self.head)
-        return self.finish(self.body(z))
+        return self.body(x)
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Return the scores of any number of rows as float64, computed in batches."""
         batches = np.array_split(rows, ceil(len(rows) * max(self.width, rows.shape[1]) / BATCH))
         found = [self(self.tensor(batch)).double().cpu().numpy() for batch in batches]
         return np.concatenate(found)
-
-    def finish(self, z: Tensor) -> Tensor:
-        """Apply the last layer, where it is kept apart."""
-        return z if self.tail is None else F.linear(z, *self.tail)
 
     def tensor(self, rows: np.ndarray) -> Tensor:
         """Return rows as a tensor of the model's type, on its device; ids stay integers."""
@@ -66,7 +56,7 @@ def make(
     target: int | str | None,
     dtype: str,
 ) -> Scorer:
-    """Turn a model into a `Scorer`, with the shortcuts that it allows.
+    """Turn a model into a `Scorer`, with the shortcut that it allows.
 
     Args:
         where: the public function that was called, for errors.
@@ -90,18 +80,11 @@ def make(
     link = _link(model, output, outputs.shape[1])
     column = _column(where, target, outputs.shape[1])
     whole = replace(whole, body=_linked(whole.body, link, column))
-    short = _short(model, plain, link, column) if isinstance(model, nn.Module) else None
-    if short is None:
+    if not isinstance(model, nn.Module):
         return whole
-    with torch.inference_mode():
-        probe = plain.tensor(rows[:PROBED])
-        truth, quick = whole(probe).double(), short(probe).double()
-    # a model with a forward of its own, hooks or tied parts shows here, and takes the generic path
-    slack = 1e-3 if plain.dtype == torch.bfloat16 else 1e-5
-    same = truth.shape == quick.shape and torch.allclose(
-        truth, quick, rtol=slack, atol=slack * float(truth.abs().max())
-    )
-    return short if same else whole
+    chain = chains.of(model, plain.dtype, link=link, column=column)
+    same = chain is not None and _agree(whole, chain, plain.tensor(rows[:PROBED]))
+    return replace(whole, chain=chain) if same else whole
 
 
 @contextmanager
@@ -131,18 +114,9 @@ def _module(model: nn.Module, dtype: str) -> Scorer:
     floats = [p for p in model.parameters() if p.is_floating_point()]
     own = floats[0].dtype if floats else torch.float32
     wanted = DTYPES.get(dtype, own)
-    body: Step = model if wanted == own else _cast(model, wanted)
-    widest = max((max(p.shape) for p in floats if p.ndim > 1), default=1)
+    body: Step = model if wanted == own else chains.cast(model, wanted)
+    widest = max((max(p.shape) for p in floats if p.ndim > 1), default=0)
     return Scorer(body, device.of(model), wanted, widest)
-
-
-def _cast(model: nn.Module, dtype: torch.dtype) -> Step:
-    """Run the module with weights of another type; its own stay as they are."""
-    weights = {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-    }
-    return lambda x: torch.func.functional_call(model, weights, (x,))
 
 
 def _function(where: str, model: Any) -> Scorer:
@@ -157,7 +131,7 @@ def _function(where: str, model: Any) -> Scorer:
     def body(x: Tensor) -> Tensor:
         return torch.as_tensor(np.asarray(model(x.numpy())))
 
-    return Scorer(body, torch.device("cpu"), torch.float64, 1)
+    return Scorer(body, torch.device("cpu"), torch.float64, 0)
 
 
 def _columns(where: str, call: Step) -> Step:
@@ -196,7 +170,7 @@ def _link(model: Any, output: str, n_outputs: int) -> Step | None:
 def _gives_probabilities(model: Any) -> bool:
     """Tell by structure, not by value: scikit-learn's predict_proba, or an end that normalises."""
     if isinstance(model, nn.Module):
-        steps = _steps(model)
+        steps = chains.steps(model)
         return bool(steps) and isinstance(steps[-1], nn.Sigmoid | nn.Softmax)
     return getattr(model, "__name__", "") == "predict_proba"
 
@@ -225,60 +199,14 @@ def _linked(call: Step, link: Step | None, column: int | None) -> Step:
     return body
 
 
-def _short(model: nn.Module, plain: Scorer, link: Step | None, column: int | None) -> Scorer | None:
-    """Take the first and the last layer apart, where they are Linear."""
-    steps = _steps(model)
-    has_head = bool(steps) and type(steps[0]) is nn.Linear
-    has_tail = len(steps) > 1 and type(steps[-1]) is nn.Linear and link is None
-    if not has_head and not has_tail:
-        return None
-    inner = steps[int(has_head) : len(steps) - int(has_tail)]
-    calls = [_quick(step, plain.dtype) for step in inner]
-
-    def body(z: Tensor) -> Tensor:
-        for call in calls:
-            z = call(z)
-        return z
-
-    tail = _linear(steps[-1], plain.dtype, column) if has_tail else None
-    return replace(
-        plain,
-        body=body if has_tail else _linked(body, link, column),
-        head=_linear(steps[0], plain.dtype) if has_head else None,
-        tail=tail,
+def _agree(whole: Scorer, chain: chains.Chain, probe: Tensor) -> bool:
+    """Hold a chain against its model: hooks, tied layers or a lie in its structure show here."""
+    with torch.inference_mode():
+        truth, quick = whole(probe).double(), chain(probe).double()
+    slack = 1e-2 if whole.dtype == torch.bfloat16 else 1e-5
+    return truth.shape == quick.shape and torch.allclose(
+        truth, quick, rtol=slack, atol=slack * float(truth.abs().max())
     )
-
-
-def _steps(model: nn.Module) -> list[nn.Module]:
-    """Return the modules that run one after the other; none where the model has its own forward."""
-    if type(model) is models.MLP and not hasattr(model, "embed"):
-        return _steps(model.layers)
-    if type(model) is not nn.Sequential:
-        return []
-    nested = [_steps(step) if type(step) is nn.Sequential else [step] for step in model]
-    return [
-        step for steps in nested for step in steps if not isinstance(step, nn.Dropout | nn.Identity)
-    ]
-
-
-def _linear(
-    layer: nn.Module, dtype: torch.dtype, column: int | None = None
-) -> tuple[Tensor, Tensor | None]:
-    assert isinstance(layer, nn.Linear)
-    rows = slice(None) if column is None else slice(column, column + 1)
-    bias = None if layer.bias is None else layer.bias[rows].to(dtype)
-    return layer.weight[rows].to(dtype), bias
-
-
-def _quick(step: nn.Module, dtype: torch.dtype) -> Step:
-    """Return a layer in the type wanted; ReLU works in place, for its input is ours."""
-    if type(step) is nn.ReLU:
-        return torch.relu_
-    if type(step) is nn.Linear:
-        weight, bias = _linear(step, dtype)
-        return lambda z: F.linear(z, weight, bias)
-    own = next(step.parameters(), None)
-    return step if own is None or own.dtype == dtype else _cast(step, dtype)
 
 
 def names_of(outputs: Sequence[str] | int) -> list[str]:

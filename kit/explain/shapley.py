@@ -68,8 +68,7 @@ def shap(
         [[6.0, 0.0]]
 
     Source:
-        Štrumbelj and Kononenko 2014; Lundberg and Lee 2017; leverage sampling after Musco and Witter
-        2024; the operator in `coalitions`.
+        Štrumbelj and Kononenko 2014; Lundberg and Lee 2017; for the sampling Musco and Witter 2024.
     """
     rows = inputs.rows(WHERE, X, what="X")
     back = inputs.background(WHERE, background, n_features=len(rows.names))
@@ -116,6 +115,7 @@ def shap(
             dtype=dtype,
             groups=groups,
         ),
+        ask=partial(_ask, model, asked),
         model=model,
         background=back,
     )
@@ -162,12 +162,18 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
     return estimate.Effort(exact=False, first=first, most=most, target=target_error)
 
 
+def _ask(model: Any, asked: scorer.Scorer, rows: np.ndarray) -> np.ndarray:
+    with scorer.evaluating(WHERE, model):
+        return asked.scores(rows)
+
+
 def _interruptible(steps: Iterator[estimate.Found], n_rows: int) -> list[estimate.Found]:
     """Collect blocks; an interrupt keeps those that are done, if there are any."""
     found: list[estimate.Found] = []
     try:
+        # one by one: an interrupted extend() may lose blocks
         for block in steps:
-            found.append(block)  # noqa: PERF402  an interrupted extend() may lose blocks
+            found.append(block)
     except KeyboardInterrupt:
         if not found:
             raise
