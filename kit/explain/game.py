@@ -110,7 +110,7 @@ def make(scorer: Scorer, background: np.ndarray, players: list[list[int]], n_fea
         players: the columns of each player; columns of no player keep the row's own value.
         n_features: columns of the rows.
     """
-    owned = torch.zeros(len(players), n_features)
+    owned = torch.zeros(len(players), n_features, dtype=torch.float32)
     for player, columns in enumerate(players):
         owned[player, columns] = 1
     kind = "function" if scorer.width == 0 else scorer.device.type

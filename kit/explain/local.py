@@ -55,7 +55,9 @@ class Near:
 
     def spread(self, each: Float64[Tensor, "rows columns"]) -> Float[Tensor, "rows bins"]:
         """Lay numbers of a row's columns out over all bins, 0 elsewhere."""
-        return torch.zeros(len(each), self.n_bins).scatter_(1, self.bins, each.float())
+        return torch.zeros(len(each), self.n_bins, dtype=torch.float32).scatter_(
+            1, self.bins, each.float()
+        )
 
     def parts(self, n_rows: int) -> Iterator[tuple[slice, "Near"]]:
         """Walk through the rows, some at a time."""
@@ -199,7 +201,9 @@ def _blocks(
         # rounding may bring a point up to 1
         level = np.minimum((engine.draw(size).numpy() * LEVELS).astype(np.int64), LEVELS - 1)
         cell = level * F + np.arange(F)  # (size, F), into the flat tables of the space
-        H = torch.zeros(size, rows.n_bins).scatter_(1, torch.from_numpy(bins.take(cell)), 1.0)
+        H = torch.zeros(size, rows.n_bins, dtype=torch.float32).scatter_(
+            1, torch.from_numpy(bins.take(cell)), 1.0
+        )
         y = ask(ask.tensor(space.values.take(cell))).double().cpu()
         game.finite(where, y.numpy())
         yield H, y
