@@ -24,16 +24,13 @@ from kit.explain.attribution import Attribution, record
 
 WHERE = "explain.text"
 METHODS = {
-    "shap": "Shapley",
-    "lime": "LIME",
+    "shap": "Shapley, up to {pairs} pairs",
+    "lime": "LIME, up to {samples} samples",
     "gradients": "gradient × embedding, not Shapley",
 }
 PAIRS_PER_UNIT, AUTO_PAIRS = 8, (64, 1024)  # of "auto", and its bounds
-CONTEXT = (
-    "context",
-    "block_size",
-    "max_position_embeddings",
-)  # what models call their longest text
+# what models call the length of their longest text
+CONTEXT = ("context", "block_size", "max_position_embeddings")
 
 
 @result
@@ -135,19 +132,20 @@ def text(
     if method != "gradients":
         _check_ids(cuts, mask, mask_id, pad_id)
     n_units = max(len(cut.spans) for cut in cuts)
+    n_pairs, n_samples = _pairs(pairs, n_units), _samples(samples, n_units)
     solve = {
-        "shap": partial(_shapley, pairs=_pairs(pairs, n_units), seed=seed),
-        "lime": partial(_lime, samples=_samples(samples, n_units), seed=seed),
+        "shap": partial(_shapley, pairs=n_pairs, seed=seed),
+        "lime": partial(_lime, samples=n_samples, seed=seed),
         "gradients": partial(_gradients, model=model),
     }[method]
-    parts: list[_Part] = []
     with scorer.evaluating(WHERE, model):
         ask = _scorer(model, cuts, output, target, context)
-        for d in sorted({len(cut.spans) for cut in cuts}):
-            places = [i for i, cut in enumerate(cuts) if len(cut.spans) == d]
-            alike = [cuts[i] for i in places]
-            parts.append((places, solve(hiding.Hider(WHERE, ask, alike, mask, mask_id, pad_id))))
-    found = _together(parts, len(cuts), n_units)
+        alike = _alike(cuts)
+        parts = [
+            solve(hiding.Hider(WHERE, ask, [cuts[i] for i in places], mask, mask_id, pad_id))
+            for places in alike
+        ]
+    found = _together(alike, parts, len(cuts), n_units)
     n_outputs = found["predictions"].shape[1]
     whole = target == "all" or (target is None and n_outputs > 1)
     last = slice(None) if whole else 0
@@ -159,7 +157,7 @@ def text(
         data=np.array([cut.words + [""] * (n_units - len(cut.spans)) for cut in cuts]),
         names=[str(place) for place in range(n_units)],
         outputs=scorer.names_of(n_outputs) if whole else None,
-        method=METHODS[method],
+        method=METHODS[method].format(pairs=n_pairs, samples=n_samples),
         lengths=[len(cut.spans) for cut in cuts],
         extra={"unit": unit, "mask": mask}
         | ({"r2": found["r2"][:, last]} if "r2" in found else {}),
@@ -184,7 +182,10 @@ def text(
     return _with_texts(plain, [cut.text for cut in cuts], [cut.spans for cut in cuts])
 
 
-_Part = tuple[list[int], dict[str, np.ndarray]]  # places of texts, and what was found of them
+def _alike(cuts: list[units.Text]) -> list[list[int]]:
+    """Return the places of texts that have as many units: they share their sets of units."""
+    lengths = [len(cut.spans) for cut in cuts]
+    return [[i for i, d in enumerate(lengths) if d == each] for each in sorted(set(lengths))]
 
 
 def _shapley(hider: hiding.Hider, *, pairs: int, seed: int) -> dict[str, np.ndarray]:
@@ -220,13 +221,15 @@ def _gradients(hider: hiding.Hider, *, model: Any) -> dict[str, np.ndarray]:
     return {"values": values, "base_values": rest, "predictions": predictions}
 
 
-def _together(parts: list[_Part], n_texts: int, n_units: int) -> dict[str, np.ndarray]:
+def _together(
+    alike: list[list[int]], parts: list[dict[str, np.ndarray]], n_texts: int, n_units: int
+) -> dict[str, np.ndarray]:
     """Put the texts back in their order, with 0 for units that they do not have."""
     found: dict[str, np.ndarray] = {}
-    for name, first in parts[0][1].items():
+    for name, first in parts[0].items():
         width = (n_units,) if first.ndim == 3 else ()
         found[name] = np.zeros((n_texts, *width, first.shape[-1]))
-        for places, part in parts:
+        for places, part in zip(alike, parts, strict=True):
             if width:
                 found[name][places, : part[name].shape[1]] = part[name]
             else:
