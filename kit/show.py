@@ -26,9 +26,6 @@ SIZE_IN = (6.4, 3.6)
 DPI = 110
 STYLE = {
     "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": FAINT,
@@ -113,12 +110,12 @@ def curve(
         ax.plot(along, frame[name], color=colour, label=name)
     _label_ends(ax, names if len(names) > 1 else [])
     ax.set(
-        title=title,
         xlabel=xlabel or x or str(frame.index.name or ""),
         ylabel=ylabel or (names[0] if len(names) == 1 else ""),
         xscale="log" if log_x else "linear",
         yscale="log" if log_y else "linear",
     )
+    _head(ax, title)
     return ax
 
 
@@ -148,7 +145,8 @@ def bars(
     ax.invert_yaxis()
     ax.grid(visible=False)
     ax.margins(x=0.12)
-    ax.set(title=title, xlabel=xlabel)
+    _head(ax, title)
+    ax.set(xlabel=xlabel)
     return ax
 
 
@@ -170,7 +168,8 @@ def calibration(
     for (name, frame), colour in zip(named.items(), _colours(len(named)), strict=True):
         ax.plot(frame["predicted"], frame["observed"], marker="o", color=colour, label=name)
     _label_ends(ax, ["perfect", *named])
-    ax.set(title=title, xlabel="predicted", ylabel="observed")
+    _head(ax, title)
+    ax.set(xlabel="predicted", ylabel="observed")
     return ax
 
 
@@ -223,11 +222,17 @@ def _digest_of(ax: "Axes") -> str:
     for group in ax.collections:
         head.append(f"  points {_numbers(np.asarray(group.get_offsets())[:, 1])}")
     if ax.patches:
-        spans = [patch.get_bbox() for patch in ax.patches if hasattr(patch, "get_bbox")]
-        head.append(f"  bars {_numbers([max(box.width, box.height, key=abs) for box in spans])}")
+        head.append(f"  bars {_numbers(_lengths(ax))}")
     for image in ax.images:
         head.append(f"  image {_numbers(np.ravel(image.get_array()))}")
     return "\n".join(head)
+
+
+def _lengths(ax: "Axes") -> list[float]:
+    """Return the bars' lengths: the side that differs from bar to bar is the one that counts."""
+    boxes = [patch.get_bbox() for patch in ax.patches if hasattr(patch, "get_bbox")]
+    widths, heights = [box.width for box in boxes], [box.height for box in boxes]
+    return widths if np.ptp(widths) >= np.ptp(heights) else heights
 
 
 def _numbers(values: Any) -> str:
@@ -237,6 +242,18 @@ def _numbers(values: Any) -> str:
         return "n=0"
     low, mean, high = (f"{v:.3g}" for v in (array.min(), array.mean(), array.max()))
     return f"n={array.size} min={low} mean={mean} max={high}"
+
+
+def _head(ax: "Axes", title: str) -> None:
+    ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    if ax.get_xscale() == "linear" and _whole(ax):
+        ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _whole(ax: "Axes") -> bool:
+    """Tell whether every line has whole numbers along x, such as epochs."""
+    xs = [np.asarray(line.get_xdata(), dtype=float) for line in ax.lines]
+    return bool(xs) and all((x % 1 == 0).all() for x in xs)
 
 
 def _colours(n: int) -> list[str]:
