@@ -5,6 +5,7 @@ it shows the picture, and its text form, which nbval compares, is what the pictu
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ PALETTE = ("#2a78b5", "#c8641b", "#2e8b57", "#8a63d2", "#d1495b", "#767676")
 INK, FAINT = "#222222", "#767676"
 SIZE_IN = (6.4, 3.6)
 DPI = 110
+LETTERS_PER_IN = 9  # of a bold title, before it is broken into two lines
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -161,7 +163,7 @@ def calibration(
         ax: Axes to draw on; None makes new ones.
     """
     named = {"model": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
-    ax = ax if ax is not None else axes(width=4.6, height=4.2)
+    ax = ax if ax is not None else axes(width=5.4, height=4.2)
     points = np.concatenate([frame[["predicted", "observed"]].to_numpy() for frame in named.values()])
     low, high = float(points.min()), float(points.max())
     ax.plot([low, high], [low, high], color=FAINT, linewidth=1, linestyle="--", label="perfect")
@@ -202,7 +204,7 @@ def digest(ax: "Axes | Sequence[Axes] | np.ndarray") -> Digest:
     """
     every = list(np.ravel(np.asarray(ax, dtype=object)))
     text = "\n".join(_digest_of(each) for each in every)
-    alt = "; ".join(each.get_title(loc="left") or each.get_title() for each in every)
+    alt = "; ".join(map(_title, every))
     return Digest(figure=every[0].figure, text=text, alt=alt)
 
 
@@ -214,7 +216,7 @@ def png(figure: "Figure") -> bytes:
 
 
 def _digest_of(ax: "Axes") -> str:
-    head = [f"figure: {ax.get_title(loc='left') or ax.get_title()}"]
+    head = [f"figure: {_title(ax)}"]
     head.append(f"  x {ax.get_xlabel() or '–'} ({ax.get_xscale()}), y {ax.get_ylabel() or '–'} ({ax.get_yscale()})")
     for line in ax.lines:
         name = str(line.get_label())
@@ -226,6 +228,10 @@ def _digest_of(ax: "Axes") -> str:
     for image in ax.images:
         head.append(f"  image {_numbers(np.ravel(image.get_array()))}")
     return "\n".join(head)
+
+
+def _title(ax: "Axes") -> str:
+    return " ".join((ax.get_title(loc="left") or ax.get_title()).split())
 
 
 def _lengths(ax: "Axes") -> list[float]:
@@ -245,7 +251,8 @@ def _numbers(values: Any) -> str:
 
 
 def _head(ax: "Axes", title: str) -> None:
-    ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    n_letters = int(LETTERS_PER_IN * ax.figure.get_figwidth())
+    ax.set_title(textwrap.fill(title, n_letters), loc="left", fontsize=11, fontweight="bold")
     if ax.get_xscale() == "linear" and _whole(ax):
         ax.xaxis.get_major_locator().set_params(integer=True)
 

@@ -27,7 +27,7 @@ def environment(pinned: list[str]) -> str:
     lines = "\n".join(f"      - {pin}" for pin in pinned)
     return (
         f"{HEAD}name: modelcare\nchannels:\n  - conda-forge\ndependencies:\n"
-        f"  - python=3.11\n  - pip\n  - pip:\n{lines}\n      - --no-deps -e .\n"
+        f"  - python=3.11\n  - pip\n  - pip:\n{lines}\n      - -e .\n"
     )
 
 
