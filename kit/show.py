@@ -164,7 +164,9 @@ def calibration(
     """
     named = {"model": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
     ax = ax if ax is not None else axes(width=5.4, height=4.2)
-    points = np.concatenate([frame[["predicted", "observed"]].to_numpy() for frame in named.values()])
+    points = np.concatenate(
+        [frame[["predicted", "observed"]].to_numpy() for frame in named.values()]
+    )
     low, high = float(points.min()), float(points.max())
     ax.plot([low, high], [low, high], color=FAINT, linewidth=1, linestyle="--", label="perfect")
     for (name, frame), colour in zip(named.items(), _colours(len(named)), strict=True):
@@ -216,18 +218,18 @@ def png(figure: "Figure") -> bytes:
 
 
 def _digest_of(ax: "Axes") -> str:
-    head = [f"figure: {_title(ax)}"]
-    head.append(f"  x {ax.get_xlabel() or '–'} ({ax.get_xscale()}), y {ax.get_ylabel() or '–'} ({ax.get_yscale()})")
+    x, y = (f"{axis.get_label_text() or '–'} ({axis.get_scale()})" for axis in (ax.xaxis, ax.yaxis))
+    rows = [f"figure: {_title(ax)}", f"  x {x}, y {y}"]
     for line in ax.lines:
-        name = str(line.get_label())
-        head.append(f"  line {'' if name.startswith('_') else name + ' '}{_numbers(line.get_ydata())}")
+        name = str(line.get_label()).removeprefix("_child")
+        rows.append(f"  line {name} {_numbers(line.get_ydata())}")
     for group in ax.collections:
-        head.append(f"  points {_numbers(np.asarray(group.get_offsets())[:, 1])}")
+        rows.append(f"  points {_numbers(np.asarray(group.get_offsets())[:, 1])}")
     if ax.patches:
-        head.append(f"  bars {_numbers(_lengths(ax))}")
+        rows.append(f"  bars {_numbers(_lengths(ax))}")
     for image in ax.images:
-        head.append(f"  image {_numbers(np.ravel(image.get_array()))}")
-    return "\n".join(head)
+        rows.append(f"  image {_numbers(np.ravel(image.get_array()))}")
+    return "\n".join(rows)
 
 
 def _title(ax: "Axes") -> str:

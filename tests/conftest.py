@@ -6,9 +6,10 @@ from pathlib import Path
 
 OFFLINE = Path(__file__).parent / "offline"
 os.environ |= {"KIT_QUIET": "1", "MPLBACKEND": "Agg"}
-if "sitecustomize" not in sys.modules or OFFLINE not in Path(
-    sys.modules["sitecustomize"].__file__ or ""
-).parents:
+if (
+    "sitecustomize" not in sys.modules
+    or OFFLINE not in Path(sys.modules["sitecustomize"].__file__ or "").parents
+):
     # pytest was started by hand: guard this process, and those that it starts
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
@@ -17,7 +18,7 @@ if "sitecustomize" not in sys.modules or OFFLINE not in Path(
     sys.path.insert(0, str(OFFLINE))
     import sitecustomize  # noqa: F401
 
-import torch
+import torch  # noqa: E402
 
 # two processes of two threads each on two cores wait for one another: tests are small, one is best
 torch.set_num_threads(1)

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEAD = "# The pins that make, CI, conda and Binder share. Made by `make lock`; do not edit by hand.\n"
+HEAD = (
+    "# The pins that make, CI, conda and Binder share. Made by `make lock`; do not edit by hand.\n"
+)
 LEFT_OUT = {"modelcare", "pip", "setuptools", "wheel"}
 
 

@@ -6,7 +6,11 @@ and in every other Python process that they start.
 
 import socket
 
-_connect, _connect_ex, _sendto = socket.socket.connect, socket.socket.connect_ex, socket.socket.sendto
+_connect, _connect_ex, _sendto = (
+    socket.socket.connect,
+    socket.socket.connect_ex,
+    socket.socket.sendto,
+)
 _getaddrinfo = socket.getaddrinfo
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::")
 
