@@ -1,8 +1,6 @@
 # Every target makes .venv on first use, and only then.
 PYTHON ?= python3
 BIN := .venv/bin
-export KIT_QUIET = 1
-export MPLBACKEND = Agg
 
 .PHONY: help report lab test check notebooks bench lock clean
 .DEFAULT_GOAL := help
@@ -15,7 +13,7 @@ report: .venv/ready  ## run the reports on the bundled data: out/reports/index.h
 	@echo "Open out/reports/index.html"
 
 lab: .venv/ready  ## open the lessons in JupyterLab
-	KIT_QUIET= MPLBACKEND= $(BIN)/kit lab
+	$(BIN)/kit lab
 
 test: .venv/ready  ## unit tests, doctests, every notebook under strict nbval, another CPU's arithmetic
 	$(BIN)/python -m pytest -n 2 --dist loadscope -q
@@ -23,8 +21,10 @@ test: .venv/ready  ## unit tests, doctests, every notebook under strict nbval, a
 	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 \
 	  $(BIN)/python -m pytest -n 2 --dist loadscope -q $(NBVAL)
 
-# the kernels of the notebooks load tests/offline/sitecustomize.py, which refuses the network
 NBVAL := --nbval --nbval-cell-timeout=120 -p no:cacheprovider -o addopts= notebooks
+test: export KIT_QUIET = 1
+test: export MPLBACKEND = Agg
+# Python, and so every kernel, loads tests/offline/sitecustomize.py, which refuses the network
 test: export PYTHONPATH = $(CURDIR)/tests/offline
 
 check: .venv/ready  ## format, lint, types
