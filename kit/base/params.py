@@ -211,7 +211,7 @@ def _scalar(text: object, kind: str) -> Value:
     if kind == "int":
         return int(str(text).replace("_", ""))
     value = SCALARS[kind](text)
-    if isinstance(value, float) and math.isnan(value):
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has no word for it
         raise ValueError(text)
     return value
 
