@@ -15,17 +15,15 @@ report: .venv/ready  ## run the reports on the bundled data: out/reports/index.h
 lab: .venv/ready  ## open the lessons in JupyterLab
 	$(BIN)/kit lab
 
-test: .venv/ready  ## unit tests, doctests, every notebook under strict nbval, another CPU's arithmetic
-	$(BIN)/python -m pytest -n 2 --dist loadscope -q
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -q $(NBVAL)
-	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 \
-	  $(BIN)/python -m pytest -n 2 --dist loadscope -q $(NBVAL)
-
-NBVAL := --nbval --nbval-cell-timeout=120 -p no:cacheprovider -o addopts= notebooks
-test: export KIT_QUIET = 1
-test: export MPLBACKEND = Agg
 # Python, and so every kernel, loads tests/offline/sitecustomize.py, which refuses the network
-test: export PYTHONPATH = $(CURDIR)/tests/offline
+QUIETLY := KIT_QUIET=1 MPLBACKEND=Agg PYTHONPATH=$(CURDIR)/tests/offline
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope -q
+NBVAL := $(PYTEST) --nbval --nbval-cell-timeout=120 -p no:cacheprovider -o addopts= notebooks
+
+test: .venv/ready  ## unit tests, doctests, every notebook under strict nbval, another CPU's arithmetic
+	$(QUIETLY) $(PYTEST)
+	$(QUIETLY) OMP_NUM_THREADS=1 $(NBVAL)
+	$(QUIETLY) OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(NBVAL)
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .
