@@ -4,7 +4,8 @@ import itertools
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ import click
 
 from kit.base import checks, params
 from kit.report import notebooks
+from kit.report.job import Job
 
 if TYPE_CHECKING:
-    from kit.report.batch import Done, Job
+    from kit.report.batch import Done
 
 OUT = Path("out/reports")
 FAILED, USAGE = 1, 2  # exit codes
@@ -106,7 +108,8 @@ def report(
             raise
         _complain(str(error))
         return USAGE
-    from kit.report import batch  # here: papermill takes a second to load
+    with _without("rfc3987_syntax"):
+        from kit.report import batch  # here, not above: `kit list` has no need of papermill
 
     try:
         done = batch.run_all(
@@ -152,10 +155,8 @@ def _reports() -> list[str]:
     return [name for name in notebooks.every() if name.startswith(notebooks.REPORTS)]
 
 
-def _jobs(name: str, given: Sequence[str], swept: Sequence[str]) -> list["Job"]:
+def _jobs(name: str, given: Sequence[str], swept: Sequence[str]) -> list[Job]:
     """Return the runs that were asked of one notebook, every value checked."""
-    from kit.report.batch import Job
-
     path = notebooks.find(name)
     known = params.read(path)
     fixed = params.parse_all(given, known)
@@ -219,6 +220,23 @@ def _tell(done: "Done", debug: bool) -> None:
     if debug and done.traceback:
         _complain(done.traceback)
     _complain(f"{named}: {where}{error['type']}: {error['message']}")
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Import what is imported in the block as if `package` were not installed.
+
+    jsonschema, which reads notebooks, builds a grammar of internationalised addresses with it on
+    import: 1.4 s, over half of the start of a report, for addresses that notebooks do not have.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _complain(line: str) -> None:

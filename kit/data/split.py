@@ -88,10 +88,21 @@ def check_target(frame: pd.DataFrame, target: str) -> None:
             row; or the table has no other column or fewer than 20 rows.
     """
     where = "data.split"
+    if not target:
+        names = [str(name) for name in frame.columns]
+        raise checks.bad_value(
+            where,
+            expected="the name of the column to predict",
+            got=checks.Described("none"),
+            remedy=f"Pass target={names[-1]!r}, or another of: {checks.listed(names)} "
+            f"(in a report: -p target={names[-1]}).",
+        )
     if target not in frame:
         raise checks.unknown_name(where, "column", got=target, known=frame.columns)
     if frame.shape[1] < 2:
-        raise _bad_target(target, "a column beside the target", "a table of one column", "Add a column")
+        raise _bad_target(
+            target, "a column beside the target", "a table of one column", "Add a column"
+        )
     values = frame[target].dropna()
     if values.empty:
         raise _bad_target(target, "values", "nothing but missing cells", "Choose another target")

@@ -14,30 +14,14 @@ from typing import Any
 
 import nbformat
 
-from kit.base import checks, machine, params, storage
+from kit.base import checks, machine, storage
 from kit.report import index, metrics, notebooks, page, runs
 from kit.report.execute import Kernels, Outcome, execute
+from kit.report.job import Job
 
 PARTIAL = ".partial.ipynb"
 FIGURE = "figure.png"
 INTERRUPTED = "interrupted by Ctrl-C"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A notebook with the parameters that were asked for."""
-
-    path: Path
-    given: Mapping[str, params.Value]
-
-    @property
-    def name(self) -> str:
-        """Return the name of the notebook's file, without its ending."""
-        return self.path.stem
-
-    def parameters(self) -> dict[str, params.Value]:
-        """Return every parameter of the notebook: as given, else its default."""
-        return {each.name: each.default for each in params.read(self.path)} | dict(self.given)
 
 
 @dataclass(frozen=True)

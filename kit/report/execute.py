@@ -131,7 +131,7 @@ class Engine(NBClientEngine):
     ) -> None:
         """Run all cells; `watch` learns of the process and of each cell that begins."""
         watch.notebook = nb_man.nb
-        client = PapermillNotebookClient(
+        client: PapermillNotebookClient = PapermillNotebookClient(
             nb_man,
             timeout=None,
             startup_timeout=START_TIMEOUT_S,

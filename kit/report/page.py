@@ -1,6 +1,7 @@
 """Turn an executed notebook into one page that opens anywhere: no script, no network, no TeX."""
 
 import base64
+import re
 from collections.abc import Mapping
 from functools import cache
 from html import escape
@@ -19,9 +20,9 @@ from kit.report.metrics import shown
 
 FAILED_CELL = "failed-cell"  # anchor
 # whatever a notebook shows, the page fetches nothing and runs nothing
-POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; media-src data:"
-)
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
+# what the bundled run took; the foot of the page says what this one did
+STAMP = re.compile(r"^Takes .* measured \d{4}-\d\d-\d\d$", re.M)
 
 
 def render(notebook: NotebookNode, run: Mapping[str, Any], *, code: bool = False) -> str:
@@ -68,7 +69,7 @@ def style() -> str:
 
 
 def parameters(values: Mapping[str, Any]) -> str:
-    """Return parameters as a line of HTML; texts that are empty are left out: they mean "default"."""
+    """Return parameters as a line of HTML; empty texts, which mean "the default", are left out."""
     return " ".join(
         f'<span class="pair">{escape(name)} <b>{escape(_parameter(value))}</b></span>'
         for name, value in values.items()
@@ -136,6 +137,8 @@ def _for_page(notebook: NotebookNode, error: Mapping[str, Any] | None, code: boo
             if not code:
                 # the error line says it; a traceback through code that is not shown helps nobody
                 cell.outputs = [each for each in cell.outputs if each.output_type != "error"]
+        elif cell.cell_type == "markdown":
+            cell = NotebookNode(cell, source=STAMP.sub("", cell.source))
         cells.append(cell)
     return NotebookNode(notebook, cells=cells)
 
