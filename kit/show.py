@@ -26,6 +26,7 @@ INK, FAINT = "#222222", "#767676"
 SIZE_IN = (6.4, 3.6)
 DPI = 110
 LETTERS_PER_IN = 9  # of a bold title, before it is broken into two lines
+GAP_IN = 0.22  # between the names at the ends of two lines
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -110,13 +111,16 @@ def curve(
     along = frame[x] if x else frame.index.to_series()
     for name, colour in zip(names, _colours(len(names)), strict=True):
         ax.plot(along, frame[name], color=colour, label=name)
-    _label_ends(ax, names if len(names) > 1 else [])
     ax.set(
         xlabel=xlabel or x or str(frame.index.name or ""),
         ylabel=ylabel or (names[0] if len(names) == 1 else ""),
-        xscale="log" if log_x else "linear",
-        yscale="log" if log_y else "linear",
     )
+    # only where asked: setting "linear" anew would drop the axis of dates or of words
+    if log_x:
+        ax.set_xscale("log")
+    if log_y:
+        ax.set_yscale("log")
+    _label_ends(ax, names if len(names) > 1 else [])
     _head(ax, title)
     return ax
 
@@ -253,15 +257,20 @@ def _numbers(values: Any) -> str:
 
 
 def _head(ax: "Axes", title: str) -> None:
-    n_letters = int(LETTERS_PER_IN * ax.figure.get_figwidth())
+    from matplotlib.ticker import MaxNLocator
+
+    grid = ax.get_subplotspec()
+    n_columns = grid.get_gridspec().ncols if grid else 1
+    n_letters = int(LETTERS_PER_IN * ax.figure.get_figwidth() / n_columns)
     ax.set_title(textwrap.fill(title, n_letters), loc="left", fontsize=11, fontweight="bold")
-    if ax.get_xscale() == "linear" and _whole(ax):
-        ax.xaxis.get_major_locator().set_params(integer=True)
+    ticks = ax.xaxis.get_major_locator()
+    if isinstance(ticks, MaxNLocator) and _whole(ax):
+        ticks.set_params(integer=True)
 
 
 def _whole(ax: "Axes") -> bool:
     """Tell whether every line has whole numbers along x, such as epochs."""
-    xs = [np.asarray(line.get_xdata(), dtype=float) for line in ax.lines]
+    xs = [np.asarray(line.get_xdata(orig=False), dtype=float) for line in ax.lines]
     return bool(xs) and all((x % 1 == 0).all() for x in xs)
 
 
@@ -274,21 +283,35 @@ def _label_ends(ax: "Axes", names: Sequence[str]) -> None:
     lines = [line for line in ax.lines if line.get_label() in names and len(line.get_ydata())]
     if not lines:
         return
-    ends = sorted(lines, key=lambda line: float(np.asarray(line.get_ydata())[-1]))
-    heights = [float(np.asarray(line.get_ydata())[-1]) for line in ends]
-    low, high = ax.get_ylim()
-    gap, last = 0.06 * (high - low), -np.inf
-    for line, height in zip(ends, heights, strict=True):
-        last = max(height, last + gap)
+    ax.autoscale_view()
+    # heights as fractions of the axis: a gap then looks the same on a logarithmic one
+    to_axes = ax.transScale + ax.transLimits
+    ends = np.array([np.asarray(line.get_xydata())[-1] for line in lines], dtype=float)
+    heights = _apart(to_axes.transform(ends)[:, 1], gap=GAP_IN / ax.figure.get_figheight())
+    for line, (x, _), height in zip(lines, ends, heights, strict=True):
         ax.annotate(
             str(line.get_label()),
-            xy=(float(np.asarray(line.get_xdata())[-1]), last),
+            xy=(x, to_axes.inverted().transform((0, height))[1]),
             xytext=(6, 0),
             textcoords="offset points",
             color=line.get_color(),
             va="center",
             annotation_clip=False,
         )
+
+
+def _apart(heights: np.ndarray, *, gap: float) -> np.ndarray:
+    """Move heights (fractions of an axis) so that neighbours are a gap apart and none tops 1."""
+    order = np.argsort(heights, kind="stable")
+    moved = heights[order]
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    moved[-1] = min(moved[-1], max(1.0, heights.max()))
+    for i in range(len(moved) - 2, -1, -1):
+        moved[i] = min(moved[i], moved[i + 1] - gap)
+    out = np.empty_like(moved)
+    out[order] = moved
+    return out
 
 
 def _known(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:
