@@ -59,7 +59,7 @@ def _section(name: str, group: list[tuple[str, Run]]) -> str:
     varied = [key for key in _keys(every) if len({repr(each.get(key)) for each in every}) > 1]
     shared = {key: value for key, value in every[0].items() if key not in varied}
     metrics = _keys(run["metrics"] for _, run in group)
-    head = "".join(f"<th>{escape(key)}</th>" for key in [*varied, *metrics])
+    head = "".join(f"<th>{escape(key.replace('_', ' '))}</th>" for key in [*varied, *metrics])
     rows = "".join(_row(folder, run, varied, metrics) for folder, run in group)
     title = group[0][1]["title"] or name
     return (

@@ -19,6 +19,7 @@ from kit.base.numbers import short
 from kit.report.metrics import shown
 
 FAILED_CELL = "failed-cell"  # anchor
+N_TILES = 5
 # whatever a notebook shows, the page fetches nothing and runs nothing
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 # what the bundled run took; the foot of the page says what this one did
@@ -178,7 +179,17 @@ def _head(run: Mapping[str, Any]) -> str:
         '<header><p><a href="../index.html">All runs</a>'
         f'<span class="when">{escape(when(run["started"]))}</span></p>'
         f'<p class="parameters">{parameters(run["parameters"])}</p></header>{banner}'
+        f"{_tiles(run['metrics'])}"
     )
+
+
+def _tiles(metrics: Mapping[str, Any]) -> str:
+    """Draw the first metrics large: they are what one opens a report for."""
+    tiles = "".join(
+        f"<div><span>{escape(name.replace('_', ' '))}</span><b>{escape(shown(value))}</b></div>"
+        for name, value in list(metrics.items())[:N_TILES]
+    )
+    return f'<div class="tiles">{tiles}</div>' if tiles else ""
 
 
 def _foot(run: Mapping[str, Any]) -> str:
