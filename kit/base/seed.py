@@ -29,7 +29,7 @@ def generator(seed: int, *stream: int) -> torch.Generator:
 
     Args:
         seed: the run's seed.
-        stream: further integers that name the stream, such as the epoch: streams are independent.
+        stream: integers from 0 that name the stream, such as the epoch: streams are independent.
 
     Returns:
         A generator whose draws depend on `seed` and `stream` alone.
@@ -42,9 +42,10 @@ def generator(seed: int, *stream: int) -> torch.Generator:
         >>> bool(a == b)
         True
     """
-    if min(seed, *stream, 0) < 0:
-        raise _bad("seed.generator", "seed >= 0", min(seed, *stream))
-    state = np.random.SeedSequence((seed, *stream)).generate_state(1, np.uint64)[0]
+    if seed < 0:
+        raise _bad("seed.generator", "seed >= 0", seed)
+    # a spawn key, not more entropy: that is padded with zeros, and (seed, 0) would be (seed,)
+    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
