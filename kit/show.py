@@ -27,7 +27,7 @@ SIZE_IN = (6.4, 3.6)
 DPI = 110
 LETTERS_PER_IN = 9  # of a bold title, before it is broken into two lines
 GAP_IN = 0.22  # between the names at the ends of two lines
-STYLE = {
+STYLE: Any = {  # rcParams; their type lists every key as a literal
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -63,10 +63,13 @@ class Digest:
         )
 
 
-def axes(*, width: float = SIZE_IN[0], height: float = SIZE_IN[1], columns: int = 1) -> Any:
+def axes(
+    *, title: str = "", width: float = SIZE_IN[0], height: float = SIZE_IN[1], columns: int = 1
+) -> Any:
     """Return empty Axes in the kit's look, for a plot of one's own; end the cell with `digest`.
 
     Args:
+        title: what the reader is to see, as a finding; above the first of several Axes.
         width: of the figure, in inches.
         height: of the figure, in inches.
         columns: Axes side by side; from 2 on an array of them is returned.
@@ -77,7 +80,10 @@ def axes(*, width: float = SIZE_IN[0], height: float = SIZE_IN[1], columns: int 
     # a Figure of its own, not pyplot's: nothing is drawn twice and nothing piles up
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        return figure.subplots(1, columns)
+        made = figure.subplots(1, columns)
+    if title:
+        _head(np.ravel(made)[0], title)
+    return made
 
 
 def curve(
@@ -232,7 +238,7 @@ def _digest_of(ax: "Axes") -> str:
     if ax.patches:
         rows.append(f"  bars {_numbers(_lengths(ax))}")
     for image in ax.images:
-        rows.append(f"  image {_numbers(np.ravel(image.get_array()))}")
+        rows.append(f"  image {_numbers(np.asarray(image.get_array()).ravel())}")
     return "\n".join(rows)
 
 
@@ -252,7 +258,10 @@ def _numbers(values: Any) -> str:
     array = array[np.isfinite(array)]
     if not array.size:
         return "n=0"
-    low, mean, high = (f"{v:.3g}" for v in (array.min(), array.mean(), array.max()))
+    mean = array.mean()
+    if abs(mean) < 1e-13 * np.abs(array).max():  # nothing but rounding, other on other machines
+        mean = 0.0
+    low, mean, high = (f"{v:.3g}" for v in (array.min(), mean, array.max()))
     return f"n={array.size} min={low} mean={mean} max={high}"
 
 
@@ -261,11 +270,16 @@ def _head(ax: "Axes", title: str) -> None:
 
     grid = ax.get_subplotspec()
     n_columns = grid.get_gridspec().ncols if grid else 1
-    n_letters = int(LETTERS_PER_IN * ax.figure.get_figwidth() / n_columns)
+    n_letters = int(LETTERS_PER_IN * _size_in(ax)[0] / n_columns)
     ax.set_title(textwrap.fill(title, n_letters), loc="left", fontsize=11, fontweight="bold")
     ticks = ax.xaxis.get_major_locator()
     if isinstance(ticks, MaxNLocator) and _whole(ax):
         ticks.set_params(integer=True)
+
+
+def _size_in(ax: "Axes") -> tuple[float, float]:
+    figure: Any = ax.get_figure(root=True)
+    return figure.get_figwidth(), figure.get_figheight()
 
 
 def _whole(ax: "Axes") -> bool:
@@ -280,14 +294,14 @@ def _colours(n: int) -> list[str]:
 
 def _label_ends(ax: "Axes", names: Sequence[str]) -> None:
     """Write the name of each line at its right end, moved apart where ends are close."""
-    lines = [line for line in ax.lines if line.get_label() in names and len(line.get_ydata())]
+    lines = [line for line in ax.lines if line.get_label() in names and np.size(line.get_ydata())]
     if not lines:
         return
     ax.autoscale_view()
     # heights as fractions of the axis: a gap then looks the same on a logarithmic one
     to_axes = ax.transScale + ax.transLimits
     ends = np.array([np.asarray(line.get_xydata())[-1] for line in lines], dtype=float)
-    heights = _apart(to_axes.transform(ends)[:, 1], gap=GAP_IN / ax.figure.get_figheight())
+    heights = _apart(to_axes.transform(ends)[:, 1], gap=GAP_IN / _size_in(ax)[1])
     for line, (x, _), height in zip(lines, ends, heights, strict=True):
         ax.annotate(
             str(line.get_label()),
@@ -301,12 +315,12 @@ def _label_ends(ax: "Axes", names: Sequence[str]) -> None:
 
 
 def _apart(heights: np.ndarray, *, gap: float) -> np.ndarray:
-    """Move heights (fractions of an axis) so that neighbours are a gap apart and none tops 1."""
+    """Move heights (fractions of an axis) so that neighbours are a gap apart, below the top."""
     order = np.argsort(heights, kind="stable")
     moved = heights[order]
     for i in range(1, len(moved)):
         moved[i] = max(moved[i], moved[i - 1] + gap)
-    moved[-1] = min(moved[-1], max(1.0, heights.max()))
+    moved[-1] = min(moved[-1], max(1 - gap, heights.max()))
     for i in range(len(moved) - 2, -1, -1):
         moved[i] = min(moved[i], moved[i + 1] - gap)
     out = np.empty_like(moved)
