@@ -22,3 +22,9 @@ import torch  # noqa: E402
 
 # two processes of two threads each on two cores wait for one another: tests are small, one is best
 torch.set_num_threads(1)
+
+from hypothesis import settings  # noqa: E402
+
+# on a busy machine a first example, which imports, takes longer than any deadline
+settings.register_profile("kit", deadline=None)
+settings.load_profile("kit")

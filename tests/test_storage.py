@@ -102,8 +102,9 @@ def test_what_was_loaded_does_not_change_with_the_file(tmp_path):
             {},
             {"x": {1}},
             (
-                "storage.save: expected an about= that JSON can hold, got Object of type set is not "
-                "JSON serializable. Turn arrays into lists and numbers of NumPy into int or float."
+                "storage.save: expected an about= that JSON can hold, got Object of type set is "
+                "not JSON serializable. Turn arrays into lists and numbers of NumPy into int or "
+                "float."
             ),
         ),
     ],

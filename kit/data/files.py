@@ -26,7 +26,7 @@ MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f]")
+CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 MAX_CONTROL_FRAC = 0.01  # of characters; text has next to none, binary data a tenth and more
 SAMPLE_CHARS = 100_000  # looked at to find the delimiter
 WHOLE_TYPES = (
@@ -118,12 +118,9 @@ def _guessed(raw: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     best = matches.best()
     if best is None:
         raise _not_text(name, "binary data")
-    # short texts fit many code pages equally well: then the one that most software writes
-    for match in matches:
-        tied = (match.chaos, match.coherence) == (best.chaos, best.coherence)
-        if tied and "cp1252" in match.could_be_from_charset:
-            best = match
-    codec = "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
+    # many code pages fit a western text equally well: then the one that most software writes
+    western = [match for match in matches if "cp1252" in match.could_be_from_charset]
+    codec = "cp1252" if western and western[0].chaos <= best.chaos else best.encoding
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError:
