@@ -128,19 +128,21 @@ def check_target(frame: pd.DataFrame, target: str) -> None:
         got = f"{len(values)} rows that have it"
         raise _bad_target(target, f"at least {MIN_ROWS} rows", got, "Bring more rows")
     try:
-        counts = values.value_counts()
+        n_distinct = values.nunique()
     except TypeError:  # lists and objects from JSON lines cannot be counted
         got = f"cells such as {values.iloc[0]!r}"
         raise _bad_target(target, "single values", got, "Choose another target") from None
-    if len(counts) == 1:
-        got = f"{_plain(counts.index[0])!r} in every row"
+    if n_distinct == 1:
+        got = f"{_plain(values.iloc[0])!r} in every row"
         raise _bad_target(target, "two values or more", got, "Choose another target")
     if is_quantity(values):
         _check_finite(values, target)
-    elif len(counts) > MAX_CLASSES:
-        got = f"{len(counts):,} different words"
+        return
+    if n_distinct > MAX_CLASSES:
+        got = f"{n_distinct:,} different words"
         raise _bad_target(target, f"at most {MAX_CLASSES} classes", got, "Group them")
-    elif counts.min() < 3:
+    counts = values.value_counts()
+    if counts.min() < 3:
         rare = _plain(counts.index[-1])
         got = f"{counts.min()} of {rare!r}"
         remedy = f"Merge or drop it: frame[frame[{target!r}] != {rare!r}]"
