@@ -124,7 +124,8 @@ class Encoder:
         out = np.empty((len(frame), len(self.names)), np.float32)
         for j, (name, (median, mean, std)) in enumerate(self.numbers.items()):
             values = np.nan_to_num(_floats(features[name]), nan=median)
-            out[:, j] = np.clip((values - mean) / std, -MAX_SIGMA, MAX_SIGMA)
+            with np.errstate(over="ignore"):
+                out[:, j] = np.clip((values - mean) / std, -MAX_SIGMA, MAX_SIGMA)
         for j, name in enumerate(self.flags, start=len(self.numbers)):
             out[:, j] = features[name].isna()
         for j, (name, words) in enumerate(self.levels.items(), start=self.n_numeric):
