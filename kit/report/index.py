@@ -71,10 +71,10 @@ def _section(name: str, group: list[tuple[str, Run]]) -> str:
 
 
 def _row(folder: str, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
-    cells = [_plain(run["parameters"].get(key)) for key in varied]
-    cells += [shown(run["metrics"].get(key)) for key in metrics]
+    cells = [_value(run["parameters"].get(key)) for key in varied]
+    cells += [escape(shown(run["metrics"].get(key))) for key in metrics]
     cells += [short(run["seconds"]), shown(run["peak_memory_mib"])]
-    rest = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    rest = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr><td class="thumb">{_thumb(folder, run)}</td>{_run_cell(folder, run)}{rest}</tr>'
 
 
@@ -102,5 +102,5 @@ def _keys(mappings: Any) -> list[str]:
     return list(dict.fromkeys(key for each in mappings for key in each))
 
 
-def _plain(value: object) -> str:
-    return "–" if value in (None, "") else shown(value)
+def _value(value: object) -> str:
+    return page.named(None if value == "" else value)

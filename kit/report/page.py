@@ -72,10 +72,24 @@ def style() -> str:
 def parameters(values: Mapping[str, Any]) -> str:
     """Return parameters as a line of HTML; empty texts, which mean "the default", are left out."""
     return " ".join(
-        f'<span class="pair">{escape(name)} <b>{escape(_parameter(value))}</b></span>'
+        f'<span class="pair" title="{escape(str(value))}">{escape(name)} '
+        f"<b>{named(value)}</b></span>"
         for name, value in values.items()
         if value != ""
     )
+
+
+def named(value: object) -> str:
+    """Return the value of a parameter as HTML: numbers marked in thousands, paths by their ends."""
+    if isinstance(value, list):
+        return ", ".join(map(named, value))
+    if isinstance(value, bool | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value is None:
+        return "–"
+    return escape(Path(str(value)).name if Path(str(value)).is_absolute() else str(value))
 
 
 def first_figure(notebook: NotebookNode) -> tuple[bytes, str] | None:
@@ -128,20 +142,24 @@ def _exporter(code: bool) -> HTMLExporter:
 
 
 def _for_page(notebook: NotebookNode, error: Mapping[str, Any] | None, code: bool) -> NotebookNode:
-    """Return a copy with what a page can show, and an anchor at the cell that failed."""
-    cells = []
-    for i, cell in enumerate(notebook.cells, start=1):
-        if error is not None and i == error["cell"]:
-            cells.append(new_markdown_cell(_error_cell(error)))
-        if cell.cell_type == "code":
-            cell = NotebookNode(cell, outputs=[_for_browser(each) for each in cell.outputs])
-            if not code:
-                # the error line says it; a traceback through code that is not shown helps nobody
-                cell.outputs = [each for each in cell.outputs if each.output_type != "error"]
-        elif cell.cell_type == "markdown":
-            cell = NotebookNode(cell, source=STAMP.sub("", cell.source))
-        cells.append(cell)
+    """Return a copy with what a page can show; it ends at the cell that failed, if one did."""
+    cells = [_cell(cell, code) for cell in notebook.cells]
+    if error is not None and error["cell"] is not None:
+        failed = error["cell"] - 1
+        cells = [*cells[:failed], new_markdown_cell(_error_cell(error)), cells[failed]]
     return NotebookNode(notebook, cells=cells)
+
+
+def _cell(cell: NotebookNode, code: bool) -> NotebookNode:
+    if cell.cell_type == "markdown":
+        return NotebookNode(cell, source=STAMP.sub("", cell.source))
+    if cell.cell_type != "code":
+        return cell
+    outputs = [_for_browser(output) for output in cell.outputs]
+    if not code:
+        # the error's line says it; a traceback through code that is not shown helps nobody
+        outputs = [output for output in outputs if output.output_type != "error"]
+    return NotebookNode(cell, outputs=outputs)
 
 
 def _for_browser(output: NotebookNode) -> NotebookNode:
@@ -208,14 +226,6 @@ def _foot(run: Mapping[str, Any]) -> str:
 def when(started: str) -> str:
     """Turn 2026-11-22T02:15:30+00:00 into 2026-11-22 02:15 UTC."""
     return f"{started[:10]} {started[11:16]} UTC"
-
-
-def _parameter(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:,}" if isinstance(value, int) else str(value)
-    return "none" if value is None else str(value)
 
 
 def _code_style() -> str:
