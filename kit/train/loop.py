@@ -47,7 +47,7 @@ class Fit(Result):
 
 def batches(
     X: Shaped[Tensor, "rows ..."],
-    y: Shaped[Tensor, "rows ..."],
+    y: Shaped[Tensor, "targets ..."],
     *,
     batch: int,
     seed: int = 0,
@@ -90,7 +90,7 @@ def batches(
 def fit(
     model: nn.Module,
     X: Shaped[Tensor, "rows ..."],
-    y: Shaped[Tensor, "rows ..."],
+    y: Shaped[Tensor, "targets ..."],
     *,
     validation: tuple[Tensor, Tensor] | None = None,
     epochs: int = 10,
