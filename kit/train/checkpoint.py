@@ -48,7 +48,7 @@ def load(path: str | Path, model: nn.Module) -> dict[str, Any]:
         ValueError: the file is missing or damaged, or its weights do not fit the model.
     """
     tensors, about = storage.load(path)
-    _fit_in(model, tensors, path)
+    _fit_in("train.load", model, tensors, path)
     return about
 
 
@@ -102,7 +102,7 @@ def read(
         return State()
     tensors, about = storage.load(path)
     _check_same(path, about, settings, epochs)
-    _fit_in(model, _under(tensors, "model/"), path)
+    _fit_in("train.fit", model, _under(tensors, "model/"), path)
     slots: dict[int, dict[str, Any]] = {}
     for key, value in (_under(tensors, "opt/") | _under(about["opt"], "opt/")).items():
         i, name = key.split("/", 1)
@@ -115,17 +115,19 @@ def _under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
 
 
-def _fit_in(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+def _fit_in(where: str, model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     saved = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if own != saved:
-        odd = sorted(set(own.items()) ^ set(saved.items()))[0][0]
-        raise checks.bad_value(
-            "train.load",
-            expected=f"{odd} of shape {own.get(odd, 'none')}, as the model has it",
-            got=checks.Described(f"{saved.get(odd, 'none')} in {Path(path).name}"),
-            remedy="Build the model with the sizes it was saved with.",
-        )
+    for name in sorted(own.keys() | saved.keys()):
+        if own.get(name) != saved.get(name):
+            has = f"{name} of shape {own[name]}" if name in own else f"no {name}"
+            got = f"shape {saved[name]}" if name in saved else "none"
+            raise checks.bad_value(
+                where,
+                expected=f"{has}, as the model has it",
+                got=checks.Described(f"{got} in {Path(path).name}"),
+                remedy="Build the model with the sizes it was saved with.",
+            )
     model.load_state_dict(dict(tensors))
 
 
