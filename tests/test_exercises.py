@@ -166,6 +166,15 @@ def test_a_planted_wrong_answer_fails_on_what_it_gives_and_not_by_a_crash(name, 
     assert ": not yet: tried " in verdict.text
 
 
+def test_a_step_in_place_is_told_that_it_changed_what_it_was_given():
+    verdict = lesson.check("train.step", _step_in_place)
+
+    assert verdict.text == (
+        "train.step: not yet: tried the arrays that were passed in, expected unchanged, "
+        "got w = [0.95, -2.4], v = [0.5, 4.0]. Stuck? lesson.hint('train.step')"
+    )
+
+
 @every
 def test_no_hint_is_the_solution(name):
     _, source, answer = SOLUTIONS[name]

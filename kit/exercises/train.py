@@ -19,8 +19,6 @@ def _gradient(answer: Callable[..., Any]) -> Iterator[Trial]:
     slope_w, slope_b = got
     yield _close("the slope of b on them, against differences", slope_b, _slope(x, t, w, b)[3])
     yield _close("the slopes of w on them, against differences", slope_w, _slope(x, t, w, b)[:3])
-    twice = answer(np.r_[x, x], np.r_[t, t], w, b)[0]
-    yield _close("the same rows twice", twice, slope_w, why="the same slopes, since L is a mean")
     sure = answer(np.array([[1.0], [-1.0]]), np.array([1.0, 0.0]), np.array([1000.0]), 0.0)[0]
     yield _close("two rows, both sure and right", sure, np.zeros(1))
 
@@ -74,8 +72,8 @@ def _pair(tried: str, got: Any, parts: str) -> Trial:
     return Trial(tried, f"a pair: {parts}", "a pair" if ok else got, ok)
 
 
-def _close(tried: str, got: Any, right: Any, *, why: str = "") -> Trial:
-    expected = why or str(np.round(right, 3))
+def _close(tried: str, got: Any, right: Any) -> Trial:
+    expected = str(np.round(right, 3))
     if np.asarray(got).dtype.kind not in "fiub":
         return Trial(tried, expected, got, False)
     if np.shape(got) != np.shape(right):
