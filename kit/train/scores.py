@@ -72,7 +72,7 @@ def probabilities(logits: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows clas
     return torch.softmax(exact, dim=1)
 
 
-def score(y: Shaped[Tensor, " rows"], predicted: Float[Tensor, "rows ..."]) -> Evaluation:
+def score(y: Shaped[Tensor, " rows"], predicted: Float[Tensor, "predictions ..."]) -> Evaluation:
     """Score predictions from wherever they come.
 
     Args:
@@ -86,7 +86,7 @@ def score(y: Shaped[Tensor, " rows"], predicted: Float[Tensor, "rows ..."]) -> E
     _check(guess, truth)
     if y.dtype.is_floating_point:
         return _quantity(truth.astype(float).reshape(-1), guess.reshape(-1))
-    guess = _normal(guess, truth)
+    _check_probabilities(guess, truth)
     values = _yes_no(truth, guess) if y.dtype == torch.bool else _classes(truth, guess)
     sure, right = _confidence(truth, guess)
     return Evaluation(
@@ -117,7 +117,8 @@ def _classes(truth: np.ndarray, guess: np.ndarray) -> dict[str, float]:
     judged = one_hot.any(axis=0) & ~one_hot.all(axis=0)
     each, scores = one_hot[:, judged], guess[:, judged]
     return {
-        "log_loss": metrics.log_loss(truth, guess, labels=labels),
+        # only here: elsewhere the rounding of the division would part what is equal
+        "log_loss": metrics.log_loss(truth, guess / guess.sum(axis=1)[:, None], labels=labels),
         "accuracy": float((guess.argmax(axis=1) == truth).mean()),
         "roc_auc": _mean_over(metrics.roc_auc_score, each, scores),
         "pr_auc": _mean_over(metrics.average_precision_score, each, scores),
@@ -185,8 +186,7 @@ def _check(guess: np.ndarray, truth: np.ndarray) -> None:
             raise _bad(f"finite {what}", checks.Described(f"{n_bad} NaN or infinite"), remedy)
 
 
-def _normal(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return probabilities that sum to one exactly, where they do so up to rounding."""
+def _check_probabilities(guess: np.ndarray, truth: np.ndarray) -> None:
     n_classes = 2 if truth.dtype == bool else int(truth.max()) + 1
     fits = guess.ndim == 2 and guess.shape[1] >= max(2, n_classes) and truth.min() >= 0
     if not fits or (truth.dtype == bool and guess.shape[1] > 2):
@@ -195,14 +195,12 @@ def _normal(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
             guess,
             "Of P(yes) alone, make two: torch.stack([1 - p, p], dim=1).",
         )
-    sums = guess.sum(axis=1, keepdims=True)
-    if guess.min() < 0 or np.abs(sums - 1).max() > 1e-3:
+    if guess.min() < 0 or np.abs(guess.sum(axis=1) - 1).max() > 1e-3:
         raise _bad(
             "probabilities from 0 to 1 that sum to 1",
             checks.Described(f"values from {guess.min():.3g} to {guess.max():.3g}"),
             "Of logits, make probabilities first: train.probabilities(logits).",
         )
-    return guess / sums
 
 
 def _bad(expected: str, got: object, remedy: str) -> ValueError:
