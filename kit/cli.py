@@ -25,13 +25,12 @@ FAILED, USAGE = 1, 2  # exit codes
 def main() -> None:
     """Run the command line; an error is one line on stderr, and the exit code says whose it is."""
     try:
-        sys.exit(cli(standalone_mode=False) or 0)
+        sys.exit(cli(prog_name="kit", standalone_mode=False) or 0)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "kit"
         _complain(f"{command}: {error.format_message().splitlines()[0]} See {command} --help.")
         sys.exit(USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        _complain("Interrupted.")
+    except click.Abort:
         sys.exit(FAILED)
 
 
@@ -120,6 +119,9 @@ def report(
             code=code,
             tell=lambda each: _tell(each, debug),
         )
+    except KeyboardInterrupt:
+        _complain("Interrupted.")
+        return FAILED
     except OSError as error:
         if debug:
             raise

@@ -11,9 +11,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from kit.base import checks
+from kit.data.read import MAX_COLUMNS
 from kit.data.split import is_quantity
 
-MAX_COLUMNS = 2_000
 MAX_LEVELS = 250  # of a category; the rest share code 0 with what was never seen
 MIN_MISSING_FRAC = 0.01  # of the rows, for a column that flags the gaps of another
 MIN_COUNT = 10  # rows that a level needs to get a code of its own; 1 % in smaller tables, or 2

@@ -1,14 +1,17 @@
 """Read a user's own table: encoding and delimiter found, every conversion on the record."""
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from kit.base import checks
 from kit.base.results import Result, result, short
 from kit.data import files
 
+MAX_COLUMNS = 2_000  # at some milliseconds each to read; more are a matrix, not a table
 # read as text first: which words mean "missing" differs by library, so the list is ours
 NULL_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?")
 WHOLE = r"-?[0-9]+"
@@ -39,7 +42,7 @@ class Table(Result):
         }
 
 
-def read(path: str | Path, *, encoding: str | None = None) -> Table:
+def read(path: str | Path, *, encoding: str | None = None, columns: Collection[str] = ()) -> Table:
     """Read CSV, TSV, Parquet or JSON lines; what each column was read as is on the record.
 
     A text column becomes numbers, dates or true/false only if every value that is there fits
@@ -48,17 +51,36 @@ def read(path: str | Path, *, encoding: str | None = None) -> Table:
     Args:
         path: the file; .gz is unpacked on the way.
         encoding: of a text file; None finds it (byte-order mark, UTF-8, then a guess, noted).
+        columns: the ones to take, in the order of the file; none takes all, 2,000 at the most.
 
     Returns:
         The frame, one row a column on how it was read, and notes on what was found.
 
     Raises:
-        ValueError: no such file, a folder, nothing in it, binary, ragged, or names twice.
+        ValueError: no such file, a folder, nothing in it, binary, ragged, names twice, an unknown
+            column, or too many of them.
     """
     path = Path(path).expanduser()
     frame, notes, is_text = files.load(path, encoding=encoding)
+    frame = _chosen(frame, columns)
     frame, how = typed(frame) if is_text else (frame, None)
     return Table(table=describe(frame, how), frame=frame, source=path.name, notes=notes)
+
+
+def _chosen(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
+    for name in columns:
+        if name not in frame:
+            raise checks.unknown_name("data.read", "column", got=name, known=frame.columns)
+    if columns:
+        frame = frame[[name for name in frame.columns if name in columns]]
+    if frame.shape[1] > MAX_COLUMNS:
+        raise checks.bad_value(
+            "data.read",
+            expected=f"at most {MAX_COLUMNS:,} columns",
+            got=checks.Described(f"{frame.shape[1]:,}"),
+            remedy="Pass the ones that matter: columns=['a', 'b'] (in a report: -p columns=a,b).",
+        )
+    return frame
 
 
 def describe(frame: pd.DataFrame, read_as: dict[str, str] | None = None) -> pd.DataFrame:
