@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# blue, orange, green, purple, red, grey: told apart by every common colour vision, and each at
+# blue, orange, green, violet, brown, grey: told apart by every common colour vision, and each at
 # least 3:1 against both white and near-black (tests/test_show.py measures both)
-PALETTE = ("#2a78b5", "#c8641b", "#2e8b57", "#8a63d2", "#d1495b", "#767676")
+PALETTE = ("#3377b1", "#d47907", "#65a169", "#7167ec", "#a2451c", "#616161")
 INK, FAINT = "#222222", "#767676"
 SIZE_IN = (6.4, 3.6)
 DPI = 110
