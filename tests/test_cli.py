@@ -44,6 +44,24 @@ def project(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def start(project):
+    """Return a function that starts the command in a process; none outlives the test."""
+    started = []
+
+    def run(*words: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", "from kit.cli import main; main()", *words]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=project, env=os.environ, **pipes))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
 def test_list_shows_every_notebook_with_its_parameters(kit, project):
     code, out, err = kit("list")
 
@@ -184,11 +202,11 @@ def test_a_relative_path_is_recorded_as_an_absolute_one(project):
     assert job.given == {"data": str(Path("some.csv").resolve())}
 
 
-def test_two_commands_at_once_into_one_folder_lose_nothing(project):
+def test_two_commands_at_once_into_one_folder_lose_nothing(project, start):
     notebook(project / "mine.ipynb", GOOD)
     words = ["report", "mine.ipynb", "--out", "o"]
 
-    started = [_start(project, *words) for _ in range(2)]
+    started = [start(*words) for _ in range(2)]
     codes = [process.wait(60) for process in started]
 
     assert codes == [0, 0]
@@ -196,11 +214,11 @@ def test_two_commands_at_once_into_one_folder_lose_nothing(project):
     assert "2 runs, newest first" in (project / "o" / "index.html").read_text()
 
 
-def test_ctrl_c_ends_the_kernels_and_leaves_what_is_done(project):
+def test_ctrl_c_ends_the_kernels_and_leaves_what_is_done(project, start):
     note = "Path('pid').write_text(str(os.getpid()))"
     notebook(project / "slow.ipynb", SLOW.format(note=note))
     notebook(project / "mine.ipynb", GOOD)
-    process = _start(project, "report", "mine.ipynb", "slow.ipynb", "mine.ipynb", "--out", "o")
+    process = start("report", "mine.ipynb", "slow.ipynb", "mine.ipynb", "--out", "o")
     deadline = time.monotonic() + 60
     while not (project / "pid").exists() or not (project / "pid").read_text():
         assert time.monotonic() < deadline
@@ -216,12 +234,6 @@ def test_ctrl_c_ends_the_kernels_and_leaves_what_is_done(project):
     assert found["mine"]["status"] == "ok"
     assert found["slow"]["error"]["message"] == "interrupted by Ctrl-C"
     assert "2 runs, newest first; 1 failed" in (project / "o" / "index.html").read_text()
-
-
-def _start(folder: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", "from kit.cli import main; main()", *words]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=os.environ, **pipes)
 
 
 def test_the_command_line_starts_without_torch_pandas_and_papermill():

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import re
+import signal
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -393,6 +395,18 @@ def test_plain_papermill_runs_the_same_notebook(tmp_path):
     )
 
     assert metrics.collect(made.cells)[0] == {"third": 1.0, "x": 3}
+
+
+def test_a_kernel_that_starts_after_the_end_was_called_is_ended_too():
+    kernels = Kernels()
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+
+    kernels.end_all("interrupted")
+    with kernels.watched(timeout=None) as watch:
+        watch.started(process.pid)
+
+    assert process.wait(10) == -signal.SIGKILL
+    assert watch.reason == "interrupted"
 
 
 @pytest.mark.parametrize("full", ["always", "after the notebook"])
