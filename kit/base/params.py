@@ -23,6 +23,7 @@ from kit.base import checks
 TAG = "parameters"
 SCALARS = {"int": int, "float": float, "str": str, "bool": bool}
 TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
+NONE = {"none", "null", ""}
 Value = bool | int | float | str | list | None
 
 
@@ -67,7 +68,7 @@ class Parameter:
 
     def _typed(self, text: str) -> Value:
         outer, inner, optional = _split_type(self.type)
-        if optional and text.strip().lower() in {"none", "null", ""}:
+        if optional and text.strip().lower() in NONE:
             return None
         try:
             if outer == "list":
@@ -274,6 +275,7 @@ def typeable(value: Value) -> str:
     if not isinstance(value, list):
         return str(value)
     items = [str(item) for item in value]
-    if items and all(item and item == item.strip() and not set(item) & set(",[") for item in items):
-        return ",".join(items)
-    return json.dumps(value, ensure_ascii=False)
+    text = ",".join(items)
+    # words for None, brackets, commas and blanks would be read otherwise: these go as JSON
+    is_plain = text.lower() not in NONE and text.lstrip()[:1] != "[" and _items(text) == items
+    return text if is_plain else json.dumps(value, ensure_ascii=False)
