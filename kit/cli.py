@@ -137,7 +137,7 @@ def report(
 @cli.command()
 def doctor() -> None:
     """Show versions, cores, memory, GPU, and what is missing with the command that adds it."""
-    from kit.doctor import doctor as examine
+    from kit.doctor import examine
 
     click.echo(examine().text())
 

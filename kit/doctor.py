@@ -52,7 +52,7 @@ class _Package:
         return bool(self.found) and wanted.contains(self.found, prereleases=True)
 
 
-def doctor() -> Checkup:
+def examine() -> Checkup:
     """Look at versions, cores, memory, GPU and packages; name the command for what is missing.
 
     Returns:
@@ -60,7 +60,7 @@ def doctor() -> Checkup:
     """
     choice = device.choose()
     rows = [
-        ("python", python_version(), sys.executable),
+        ("python", python_version(), "in an environment of its own" if sys.prefix != sys.base_prefix else ""),
         ("system", platform(), ""),
         ("cores", str(machine.cores()), "that this process may use"),
         ("memory", f"{short(machine.memory_mib() / 1024)} GiB", ""),

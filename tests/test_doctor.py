@@ -6,9 +6,8 @@ from importlib import metadata
 import pytest
 
 from kit import cli
-from kit import doctor as module
+from kit import doctor
 from kit.base import machine
-from kit.doctor import doctor
 
 
 def _without(monkeypatch, **versions: str):
@@ -21,11 +20,11 @@ def _without(monkeypatch, **versions: str):
             raise metadata.PackageNotFoundError(name)
         return given or real(name)
 
-    monkeypatch.setattr(module.metadata, "version", version)
+    monkeypatch.setattr(doctor.metadata, "version", version)
 
 
 def test_a_whole_installation_lacks_nothing():
-    found = doctor()
+    found = doctor.examine()
 
     rows = found.table.set_index("what")
     assert found.commands == ()
@@ -47,7 +46,7 @@ def test_what_is_missing_or_too_old_comes_with_its_command(
 ):
     _without(monkeypatch, **versions)
 
-    found = doctor()
+    found = doctor.examine()
 
     row = found.table.set_index("what").loc[package]
     assert row["note"] == note
