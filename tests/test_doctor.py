@@ -5,8 +5,7 @@ from importlib import metadata
 
 import pytest
 
-from kit import cli
-from kit import doctor
+from kit import cli, doctor
 from kit.base import machine
 
 
