@@ -109,7 +109,7 @@ def test_scientific_notation_is_a_float():
 def test_a_cell_gives_name_type_default_comment_and_range_of_every_line():
     source = """
 # knobs
-data: str = "a # b"  # a path; "" means the bundled data
+data: str = "a # b"  # a path; "" means #1, the bundled data
 rows: int | None = None  # rows to read (1 or more)
 rates: list[float] = [
     0.1,
@@ -122,7 +122,7 @@ share: float = .5  # of the rows (.1 to .9)
     found = params.from_source(source)
 
     assert found == [
-        Parameter("data", "str", "a # b", 'a path; "" means the bundled data'),
+        Parameter("data", "str", "a # b", 'a path; "" means #1, the bundled data'),
         Parameter("rows", "int | None", None, "rows to read (1 or more)", 1, math.inf),
         Parameter("rates", "list[float]", [0.1, 0.2], "to try (1e-6 to 1.5)", 1e-6, 1.5),
         Parameter("fast", "bool", True),
