@@ -60,7 +60,7 @@ def examine() -> Checkup:
     """
     choice = device.choose()
     rows = [
-        ("python", python_version(), "in an environment of its own" if sys.prefix != sys.base_prefix else ""),
+        ("python", python_version(), "in a .venv" if sys.prefix != sys.base_prefix else ""),
         ("system", platform(), ""),
         ("cores", str(machine.cores()), "that this process may use"),
         ("memory", f"{short(machine.memory_mib() / 1024)} GiB", ""),
