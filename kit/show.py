@@ -5,6 +5,7 @@ it shows the picture, and its text form, which nbval compares, is what the pictu
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,17 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# blue, orange, green, purple, red, grey: told apart by every common colour vision, and each at
+# blue, orange, green, violet, brown, grey: told apart by every common colour vision, and each at
 # least 3:1 against both white and near-black (tests/test_show.py measures both)
-PALETTE = ("#2a78b5", "#c8641b", "#2e8b57", "#8a63d2", "#d1495b", "#767676")
+PALETTE = ("#3377b1", "#d47907", "#65a169", "#7167ec", "#a2451c", "#616161")
 INK, FAINT = "#222222", "#767676"
 SIZE_IN = (6.4, 3.6)
 DPI = 110
-STYLE = {
+LETTERS_PER_IN = 9  # of a bold title, before it is broken into two lines
+GAP_IN = 0.22  # between the names at the ends of two lines
+STYLE: Any = {  # rcParams; their type lists every key as a literal
     "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": FAINT,
@@ -63,10 +63,13 @@ class Digest:
         )
 
 
-def axes(*, width: float = SIZE_IN[0], height: float = SIZE_IN[1], columns: int = 1) -> Any:
+def axes(
+    *, title: str = "", width: float = SIZE_IN[0], height: float = SIZE_IN[1], columns: int = 1
+) -> Any:
     """Return empty Axes in the kit's look, for a plot of one's own; end the cell with `digest`.
 
     Args:
+        title: what the reader is to see, as a finding; above the first of several Axes.
         width: of the figure, in inches.
         height: of the figure, in inches.
         columns: Axes side by side; from 2 on an array of them is returned.
@@ -77,7 +80,10 @@ def axes(*, width: float = SIZE_IN[0], height: float = SIZE_IN[1], columns: int 
     # a Figure of its own, not pyplot's: nothing is drawn twice and nothing piles up
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        return figure.subplots(1, columns)
+        made = figure.subplots(1, columns)
+    if title:
+        _head(np.ravel(made)[0], title)
+    return made
 
 
 def curve(
@@ -111,14 +117,17 @@ def curve(
     along = frame[x] if x else frame.index.to_series()
     for name, colour in zip(names, _colours(len(names)), strict=True):
         ax.plot(along, frame[name], color=colour, label=name)
-    _label_ends(ax, names if len(names) > 1 else [])
     ax.set(
-        title=title,
         xlabel=xlabel or x or str(frame.index.name or ""),
         ylabel=ylabel or (names[0] if len(names) == 1 else ""),
-        xscale="log" if log_x else "linear",
-        yscale="log" if log_y else "linear",
     )
+    # only where asked: setting "linear" anew would drop the axis of dates or of words
+    if log_x:
+        ax.set_xscale("log")
+    if log_y:
+        ax.set_yscale("log")
+    _label_ends(ax, names if len(names) > 1 else [])
+    _head(ax, title)
     return ax
 
 
@@ -148,7 +157,8 @@ def bars(
     ax.invert_yaxis()
     ax.grid(visible=False)
     ax.margins(x=0.12)
-    ax.set(title=title, xlabel=xlabel)
+    _head(ax, title)
+    ax.set(xlabel=xlabel)
     return ax
 
 
@@ -163,14 +173,17 @@ def calibration(
         ax: Axes to draw on; None makes new ones.
     """
     named = {"model": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
-    ax = ax if ax is not None else axes(width=4.6, height=4.2)
-    points = np.concatenate([frame[["predicted", "observed"]].to_numpy() for frame in named.values()])
+    ax = ax if ax is not None else axes(width=5.4, height=4.2)
+    points = np.concatenate(
+        [frame[["predicted", "observed"]].to_numpy() for frame in named.values()]
+    )
     low, high = float(points.min()), float(points.max())
     ax.plot([low, high], [low, high], color=FAINT, linewidth=1, linestyle="--", label="perfect")
     for (name, frame), colour in zip(named.items(), _colours(len(named)), strict=True):
         ax.plot(frame["predicted"], frame["observed"], marker="o", color=colour, label=name)
     _label_ends(ax, ["perfect", *named])
-    ax.set(title=title, xlabel="predicted", ylabel="observed")
+    _head(ax, title)
+    ax.set(xlabel="predicted", ylabel="observed")
     return ax
 
 
@@ -203,7 +216,7 @@ def digest(ax: "Axes | Sequence[Axes] | np.ndarray") -> Digest:
     """
     every = list(np.ravel(np.asarray(ax, dtype=object)))
     text = "\n".join(_digest_of(each) for each in every)
-    alt = "; ".join(each.get_title(loc="left") or each.get_title() for each in every)
+    alt = "; ".join(map(_title, every))
     return Digest(figure=every[0].figure, text=text, alt=alt)
 
 
@@ -215,19 +228,29 @@ def png(figure: "Figure") -> bytes:
 
 
 def _digest_of(ax: "Axes") -> str:
-    head = [f"figure: {ax.get_title(loc='left') or ax.get_title()}"]
-    head.append(f"  x {ax.get_xlabel() or '–'} ({ax.get_xscale()}), y {ax.get_ylabel() or '–'} ({ax.get_yscale()})")
+    x, y = (f"{axis.get_label_text() or '–'} ({axis.get_scale()})" for axis in (ax.xaxis, ax.yaxis))
+    rows = [f"figure: {_title(ax)}", f"  x {x}, y {y}"]
     for line in ax.lines:
-        name = str(line.get_label())
-        head.append(f"  line {'' if name.startswith('_') else name + ' '}{_numbers(line.get_ydata())}")
+        name = str(line.get_label()).removeprefix("_child")
+        rows.append(f"  line {name} {_numbers(line.get_ydata())}")
     for group in ax.collections:
-        head.append(f"  points {_numbers(np.asarray(group.get_offsets())[:, 1])}")
+        rows.append(f"  points {_numbers(np.asarray(group.get_offsets())[:, 1])}")
     if ax.patches:
-        spans = [patch.get_bbox() for patch in ax.patches if hasattr(patch, "get_bbox")]
-        head.append(f"  bars {_numbers([max(box.width, box.height, key=abs) for box in spans])}")
+        rows.append(f"  bars {_numbers(_lengths(ax))}")
     for image in ax.images:
-        head.append(f"  image {_numbers(np.ravel(image.get_array()))}")
-    return "\n".join(head)
+        rows.append(f"  image {_numbers(np.asarray(image.get_array()).ravel())}")
+    return "\n".join(rows)
+
+
+def _title(ax: "Axes") -> str:
+    return " ".join((ax.get_title(loc="left") or ax.get_title()).split())
+
+
+def _lengths(ax: "Axes") -> list[float]:
+    """Return the bars' lengths: the side that differs from bar to bar is the one that counts."""
+    boxes = [patch.get_bbox() for patch in ax.patches if hasattr(patch, "get_bbox")]
+    widths, heights = [box.width for box in boxes], [box.height for box in boxes]
+    return widths if np.ptp(widths) >= np.ptp(heights) else heights
 
 
 def _numbers(values: Any) -> str:
@@ -235,8 +258,34 @@ def _numbers(values: Any) -> str:
     array = array[np.isfinite(array)]
     if not array.size:
         return "n=0"
-    low, mean, high = (f"{v:.3g}" for v in (array.min(), array.mean(), array.max()))
+    mean = array.mean()
+    if abs(mean) < 1e-13 * np.abs(array).max():  # nothing but rounding, other on other machines
+        mean = 0.0
+    low, mean, high = (f"{v:.3g}" for v in (array.min(), mean, array.max()))
     return f"n={array.size} min={low} mean={mean} max={high}"
+
+
+def _head(ax: "Axes", title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    grid = ax.get_subplotspec()
+    n_columns = grid.get_gridspec().ncols if grid else 1
+    n_letters = int(LETTERS_PER_IN * _size_in(ax)[0] / n_columns)
+    ax.set_title(textwrap.fill(title, n_letters), loc="left", fontsize=11, fontweight="bold")
+    ticks = ax.xaxis.get_major_locator()
+    if isinstance(ticks, MaxNLocator) and _whole(ax):
+        ticks.set_params(integer=True)
+
+
+def _size_in(ax: "Axes") -> tuple[float, float]:
+    figure: Any = ax.get_figure(root=True)
+    return figure.get_figwidth(), figure.get_figheight()
+
+
+def _whole(ax: "Axes") -> bool:
+    """Tell whether every line has whole numbers along x, such as epochs."""
+    xs = [np.asarray(line.get_xdata(orig=False), dtype=float) for line in ax.lines]
+    return bool(xs) and all((x % 1 == 0).all() for x in xs)
 
 
 def _colours(n: int) -> list[str]:
@@ -245,24 +294,38 @@ def _colours(n: int) -> list[str]:
 
 def _label_ends(ax: "Axes", names: Sequence[str]) -> None:
     """Write the name of each line at its right end, moved apart where ends are close."""
-    lines = [line for line in ax.lines if line.get_label() in names and len(line.get_ydata())]
+    lines = [line for line in ax.lines if line.get_label() in names and np.size(line.get_ydata())]
     if not lines:
         return
-    ends = sorted(lines, key=lambda line: float(np.asarray(line.get_ydata())[-1]))
-    heights = [float(np.asarray(line.get_ydata())[-1]) for line in ends]
-    low, high = ax.get_ylim()
-    gap, last = 0.06 * (high - low), -np.inf
-    for line, height in zip(ends, heights, strict=True):
-        last = max(height, last + gap)
+    ax.autoscale_view()
+    # heights as fractions of the axis: a gap then looks the same on a logarithmic one
+    to_axes = ax.transScale + ax.transLimits
+    ends = np.array([np.asarray(line.get_xydata())[-1] for line in lines], dtype=float)
+    heights = _apart(to_axes.transform(ends)[:, 1], gap=GAP_IN / _size_in(ax)[1])
+    for line, (x, _), height in zip(lines, ends, heights, strict=True):
         ax.annotate(
             str(line.get_label()),
-            xy=(float(np.asarray(line.get_xdata())[-1]), last),
+            xy=(x, to_axes.inverted().transform((0, height))[1]),
             xytext=(6, 0),
             textcoords="offset points",
             color=line.get_color(),
             va="center",
             annotation_clip=False,
         )
+
+
+def _apart(heights: np.ndarray, *, gap: float) -> np.ndarray:
+    """Move heights (fractions of an axis) so that neighbours are a gap apart, below the top."""
+    order = np.argsort(heights, kind="stable")
+    moved = heights[order]
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    moved[-1] = min(moved[-1], max(1 - gap, heights.max()))
+    for i in range(len(moved) - 2, -1, -1):
+        moved[i] = min(moved[i], moved[i + 1] - gap)
+    out = np.empty_like(moved)
+    out[order] = moved
+    return out
 
 
 def _known(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:

@@ -1,6 +1,6 @@
 """Execute the notebooks, clean them, and stamp time and memory into each header.
 
-    python notebooks/execute.py [PATH …]      (make notebooks)
+python notebooks/execute.py [PATH …]      (make notebooks)
 """
 
 import os
@@ -65,7 +65,9 @@ def stamp(notebook: dict, seconds: float, gb: float) -> None:
     )
     head = notebook.cells[0]
     if not STAMP.search(head.source):
-        sys.exit(f"expected a line `Takes … measured YYYY-MM-DD` in the first cell, got {head.source!r}")
+        sys.exit(
+            f"expected a line `Takes … measured YYYY-MM-DD` in the first cell, got {head.source!r}"
+        )
     head.source = STAMP.sub(line, head.source)
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 
@@ -45,14 +45,25 @@ def unknown_name(where: str, what: str, *, got: str, known: Iterable[str]) -> Va
         known: the names that would have been right.
 
     Example:
-        >>> print(unknown_name("show.curve", "column", got="los", known=["loss", "step"]))
-        show.curve: expected a known column, got 'los' (str). Did you mean 'loss'? Known: loss, step.
+        >>> print(unknown_name("show.curve", "column", got="los", known=["loss"]))
+        show.curve: expected a known column, got 'los' (str). Did you mean 'loss'? Known: loss.
     """
     names = sorted(map(str, known))
     near = difflib.get_close_matches(str(got), names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    return bad_value(where, expected=f"a known {what}", got=got, remedy=f"{hint}Known: {shown}.")
+    remedy = f"{hint}Known: {listed(names)}."
+    return bad_value(where, expected=f"a known {what}", got=got, remedy=remedy)
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Write names in a row, and from `most` on only how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def need(package: str, *, purpose: str, extra: str) -> ModuleType:
@@ -83,11 +94,13 @@ def _message(where: str, expected: str, got: object, remedy: str) -> str:
 
 
 def _shown(value: object) -> str:
-    shape = getattr(value, "shape", None)
-    if shape is not None and not isinstance(value, type):
-        return f"{type(value).__name__} of shape {tuple(shape)}"
     if isinstance(value, Described):
         return str(value)
+    shape = getattr(value, "shape", None)
+    if shape and not isinstance(value, type):
+        return f"{type(value).__name__} of shape {tuple(shape)}"
+    if shape == () and hasattr(value, "item"):
+        value = value.item()  # a number of NumPy or torch is shown as the number it is
     text = repr(value)
     return f"{text if len(text) <= 120 else text[:117] + '…'} ({type(value).__name__})"
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -44,8 +45,8 @@ def pick() -> torch.device:
 
 
 def of(model: torch.nn.Module) -> torch.device:
-    """Return the device on which `model` lives; a model without weights lives on the CPU."""
-    weight = next(model.parameters(), None)
+    """Return the device on which `model` lives; one that holds no tensor lives on the CPU."""
+    weight = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if weight is None else weight.device
 
 
@@ -61,7 +62,7 @@ def _asked_for(name: str) -> Choice:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         return Choice(torch.device("cpu"), f"KIT_DEVICE={name} cannot be used: {reason}")
     return Choice(device, f"KIT_DEVICE={name}")

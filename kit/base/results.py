@@ -6,6 +6,8 @@ from typing import dataclass_transform
 
 import pandas as pd
 
+from kit.base.numbers import short as short
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False)
 def result(cls: type) -> type:
@@ -37,22 +39,3 @@ class Result:
         )
         rows = self.table.to_html(max_rows=8, float_format="{:.3g}".format, na_rep="–")
         return f"<table><tr>{cells}</tr></table>{rows}"
-
-
-def short(value: float) -> str:
-    """Format a number for people: three significant digits, thousands marked, no exponent.
-
-    Example:
-        >>> short(0.45678), short(336776), short(12.0), short(0.00001234)
-        ('0.457', '336,776', '12', '0.0000123')
-    """
-    if value == int(value):
-        return f"{int(value):,}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    text = f"{value:.3g}"
-    if "e" in text:
-        from decimal import Decimal
-
-        text = f"{Decimal(text):f}"
-    return text

@@ -5,13 +5,20 @@ import random
 import numpy as np
 import torch
 
+from kit.base import checks
+
 
 def everything(seed: int) -> None:
     """Seed Python, NumPy and torch at once, for a notebook's own random lines.
 
     Args:
         seed: any integer from 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: an integer out of that range.
     """
+    if not 0 <= seed < 2**32:
+        raise _bad("seed.everything", "0 <= seed < 2**32", seed)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  for libraries that still draw from the global state
     torch.manual_seed(seed)
@@ -22,15 +29,25 @@ def generator(seed: int, *stream: int) -> torch.Generator:
 
     Args:
         seed: the run's seed.
-        stream: further integers that name the stream, such as the epoch: streams are independent.
+        stream: integers from 0 that name the stream, such as the epoch: streams are independent.
 
     Returns:
         A generator whose draws depend on `seed` and `stream` alone.
+
+    Raises:
+        ValueError: a negative integer.
 
     Example:
         >>> a, b = (torch.rand(1, generator=generator(0, 7)) for _ in range(2))
         >>> bool(a == b)
         True
     """
-    state = np.random.SeedSequence((seed, *stream)).generate_state(1, np.uint64)[0]
+    if seed < 0:
+        raise _bad("seed.generator", "seed >= 0", seed)
+    # a spawn key, not more entropy: that is padded with zeros, and (seed, 0) would be (seed,)
+    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _bad(where: str, expected: str, got: int) -> ValueError:
+    return checks.bad_value(where, expected=expected, got=got, remedy="Pass seed=0.")

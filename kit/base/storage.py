@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +27,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         OSError: the folder cannot be written, or the disk is full.
 
     Example:
-        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> from tempfile import mkdtemp
+        >>> target = Path(mkdtemp()) / "a.txt"
         >>> with atomic(target) as part:
         ...     _ = part.write_text("whole")
         >>> target.read_text()
@@ -35,13 +36,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
     try:
+        part.touch(exist_ok=False)
+        if path.exists():
+            part.chmod(path.stat().st_mode & 0o777)  # what was private stays so
         yield part
         _sync(part)
-        part.chmod(0o666 & ~_umask())
         part.replace(path)
         _sync(path.parent)
     finally:
@@ -68,11 +69,21 @@ def save(path: str | Path, tensors: Mapping[str, Any], *, about: Mapping[str, An
         path: the file, by custom `*.safetensors`.
         tensors: name -> torch tensor, on any device.
         about: what JSON can hold; it is kept in the file's header.
+
+    Raises:
+        TypeError: something that is no tensor, or that JSON cannot hold.
     """
     from safetensors.torch import save_file
 
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"format": str(FORMAT), "about": json.dumps(about, allow_nan=True)}
+    for name, tensor in tensors.items():
+        if not hasattr(tensor, "detach"):
+            expected, remedy = f"a tensor as {name!r}", "Leave it out, or put it into about=."
+            raise checks.bad_type("storage.save", expected=expected, got=tensor, remedy=remedy)
+    # copied: the format refuses tensors that share memory, as tied weights do
+    whole = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
+    header = {"format": str(FORMAT), "about": _json(about)}
     with atomic(path) as part:
         save_file(whole, part, metadata=header)
 
@@ -97,15 +108,29 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header.get("format") != str(FORMAT):
+            raise ValueError(f"format {header.get('format')}")
         about = json.loads(header["about"])
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise checks.bad_value(
             "storage.load",
-            expected="a whole checkpoint of this kit",
+            expected=f"a whole checkpoint of this kit, format {FORMAT}",
             got=checks.Described(f"{path.name} ({path.stat().st_size} bytes): {error}"),
             remedy="Delete the file, or restore it from a copy.",
         ) from None
     return tensors, about
+
+
+def _json(about: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(about)
+    except TypeError as error:
+        raise checks.bad_type(
+            "storage.save",
+            expected="an about= that JSON can hold",
+            got=checks.Described(str(error)),
+            remedy="Turn arrays into lists and numbers of NumPy into int or float.",
+        ) from None
 
 
 def _sync(path: Path) -> None:
@@ -114,9 +139,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

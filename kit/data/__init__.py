@@ -2,7 +2,8 @@
 
 from kit.data.encode import Encoder
 from kit.data.flights import flights
+from kit.data.pick import pick
 from kit.data.read import Table, read
 from kit.data.split import Split, split
 
-__all__ = ["Encoder", "Split", "Table", "flights", "read", "split"]
+__all__ = ["Encoder", "Split", "Table", "flights", "pick", "read", "split"]

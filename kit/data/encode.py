@@ -1,6 +1,6 @@
 """Turn the columns of a table into the one tensor that a model takes, learned on training rows."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from kit.base import checks
+from kit.data.read import MAX_COLUMNS
 from kit.data.split import is_quantity
 
-MAX_COLUMNS = 2_000
 MAX_LEVELS = 250  # of a category; the rest share code 0 with what was never seen
 MIN_MISSING_FRAC = 0.01  # of the rows, for a column that flags the gaps of another
-MIN_COUNT = 10  # rows that a level needs to get a code of its own
+MIN_COUNT = 10  # rows that a level needs to get a code of its own; 1 % in smaller tables, or 2
+MAX_SIGMA = 1e6  # an input further out is an error in the file; it must not become infinite
+NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "boolean"}  # in object columns
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,22 @@ class Encoder:
     numbers: Mapping[str, tuple[float, float, float]]  # column -> median, mean, standard deviation
     flags: tuple[str, ...]  # numeric columns whose gaps get a column; one for equal patterns
     levels: Mapping[str, tuple[str, ...]]  # category -> its words; code = position + 1
+    dates: tuple[str, ...]  # columns that give way to their hour and weekday
     dropped: Mapping[str, str]  # column -> why it is not used
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame, *, target: str) -> "Encoder":
+    def fit(cls, frame: pd.DataFrame, *, target: str, quantity: bool | None = None) -> "Encoder":
         """Learn the rules from the training rows, and from nothing else.
 
         Args:
             frame: the training rows, the target among the columns.
             target: the column to predict.
+            quantity: whether the target is one; pass `split.quantity`, as the training rows
+                alone may look otherwise than the whole table did. None decides by them.
 
         Raises:
-            ValueError: unknown target, infinities, more than 2,000 columns, nothing left to use.
+            ValueError: unknown target, names twice, infinities, more than 2,000 columns, nothing
+                left to use.
         """
         if target not in frame:
             raise checks.unknown_name("data.Encoder", "column", got=target, known=frame.columns)
@@ -54,23 +60,28 @@ class Encoder:
                 got=checks.Described(f"{frame.shape[1]:,}"),
                 remedy="Pass the ones that matter: frame[[…]] (in a report: -p columns=a,b,c).",
             )
-        features = _expanded(frame.drop(columns=target))
+        dates = tuple(
+            str(name)
+            for name in frame.columns.drop(target)
+            if pd.api.types.is_datetime64_any_dtype(frame[name])
+        )
         rules = _Rules({}, {}, {}, {})
-        for name, column in features.items():
-            rules.add(str(name), column)
+        for name, column in _features(frame, target, dates).items():
+            rules.add(name, column)
         if not rules.numbers and not rules.levels:
             raise checks.bad_value(
                 "data.Encoder",
                 expected="a column that varies",
-                got=checks.Described(f"none: {rules.dropped}"),
+                got=checks.Described(f"none of {checks.listed(list(rules.dropped))}"),
                 remedy="Add a column that can tell rows apart.",
             )
         return cls(
             target=target,
-            classes=_classes(frame[target]),
+            classes=() if _is_quantity(frame[target], quantity) else _classes(frame[target]),
             numbers=rules.numbers,
             flags=tuple(rules.flags.values()),
             levels=rules.levels,
+            dates=dates,
             dropped=rules.dropped,
         )
 
@@ -106,13 +117,15 @@ class Encoder:
         Raises:
             ValueError: a column is missing or holds infinities.
         """
-        features = _expanded(frame.drop(columns=self.target, errors="ignore"))
+        features = _features(frame, self.target, self.dates)
         for name in [*self.numbers, *self.levels]:
             if name not in features:
-                raise checks.unknown_name("data.Encoder", "column", got=name, known=features.columns)
+                raise _no_column(name, features)
         out = np.empty((len(frame), len(self.names)), np.float32)
         for j, (name, (median, mean, std)) in enumerate(self.numbers.items()):
-            out[:, j] = (np.nan_to_num(_floats(features[name]), nan=median) - mean) / std
+            values = np.nan_to_num(_floats(features[name]), nan=median)
+            with np.errstate(over="ignore"):
+                out[:, j] = np.clip((values - mean) / std, -MAX_SIGMA, MAX_SIGMA)
         for j, name in enumerate(self.flags, start=len(self.numbers)):
             out[:, j] = features[name].isna()
         for j, (name, words) in enumerate(self.levels.items(), start=self.n_numeric):
@@ -129,15 +142,22 @@ class Encoder:
         Raises:
             ValueError: a row without target, or with a class that training did not have.
         """
+        if self.target not in frame:
+            raise _no_column(self.target, frame)
         column = frame[self.target]
+        if column.isna().any():
+            raise checks.bad_value(
+                "data.Encoder",
+                expected=f"a value of {self.target!r} in every row",
+                got=checks.Described(f"{int(column.isna().sum()):,} rows without"),
+                remedy=f"Leave them out: frame.dropna(subset={self.target!r}).",
+            )
         if not self.classes:
             return torch.from_numpy(_floats(column).astype(np.float32))
-        codes = pd.Index(self.classes).get_indexer(pd.Index(column.tolist()))
+        codes = pd.Index(self.classes, dtype=object).get_indexer(column.astype(object))
         if (codes < 0).any():
             stranger = column.iloc[int((codes < 0).argmax())]
-            raise checks.unknown_name(
-                "data.Encoder", "class", got=stranger, known=map(str, self.classes)
-            )
+            raise checks.unknown_name("data.Encoder", "class", got=stranger, known=self.classes)
         return torch.from_numpy(codes == 1 if len(self.classes) == 2 else codes.astype(np.int64))
 
     def state(self) -> dict[str, Any]:
@@ -153,6 +173,7 @@ class Encoder:
             numbers={name: tuple(rule) for name, rule in state["numbers"].items()},
             flags=tuple(state["flags"]),
             levels={name: tuple(words) for name, words in state["levels"].items()},
+            dates=tuple(state["dates"]),
             dropped=dict(state["dropped"]),
         )
 
@@ -167,22 +188,27 @@ class _Rules:
     dropped: dict[str, str]
 
     def add(self, name: str, column: pd.Series) -> None:
-        present = column.dropna()
-        if present.empty:
+        if column.isna().all():
             self.dropped[name] = "nothing but missing cells"
-        elif pd.api.types.is_numeric_dtype(column):
+        elif _is_number(column):
             self._add_number(name, column)
         else:
             self._add_category(name, column)
 
     def _add_number(self, name: str, column: pd.Series) -> None:
         values = _floats(column)
-        mean, std = float(np.nanmean(values)), float(np.nanstd(values))
-        if std == 0 and not column.isna().any():
+        gaps = np.isnan(values)
+        is_constant = np.nanmin(values) == np.nanmax(values)
+        if is_constant and not gaps.any():
             self.dropped[name] = "one value in every row"
             return
-        self.numbers[name] = (float(np.nanmedian(values)), mean, std or 1.0)
-        gaps = column.isna().to_numpy()
+        with np.errstate(over="ignore"):
+            mean, std = float(np.nanmean(values)), float(np.nanstd(values))
+        if not np.isfinite(std):
+            self.dropped[name] = "numbers too large to square"
+            return
+        # of one value and gaps, rounding alone would make a tiny deviation that blows all up
+        self.numbers[name] = (float(np.nanmedian(values)), mean, 1.0 if is_constant else std or 1.0)
         if gaps.mean() >= MIN_MISSING_FRAC:
             self.flags.setdefault(np.packbits(gaps).tobytes(), name)
 
@@ -191,24 +217,59 @@ class _Rules:
         if len(counts) == 1 and not column.isna().any():
             self.dropped[name] = "one value in every row"
             return
-        kept = counts[counts >= min(MIN_COUNT, max(1, len(column) // 100))][:MAX_LEVELS]
+        kept = counts[counts >= min(MIN_COUNT, max(2, len(column) // 100))][:MAX_LEVELS]
         if kept.empty:
             self.dropped[name] = f"{len(counts):,} different words, hardly one twice"
             return
         self.levels[name] = tuple(sorted(kept.index))
 
 
-def _expanded(frame: pd.DataFrame) -> pd.DataFrame:
-    """Replace each date by its hour and weekday: the date itself will not come again."""
-    dates = [name for name in frame if pd.api.types.is_datetime64_any_dtype(frame[name])]
-    parts = {}
+def _features(frame: pd.DataFrame, target: str, dates: tuple[str, ...]) -> dict[str, pd.Series]:
+    """Return the input columns; a date gives way to hour and weekday: it will not come again."""
+    columns = {str(name): column for name, column in frame.items() if name != target}
+    if len(columns) != frame.columns.size - (target in frame):
+        raise checks.bad_value(
+            "data.Encoder",
+            expected="column names that differ",
+            got=checks.Described(checks.listed(list(frame.columns[frame.columns.duplicated()]))),
+            remedy="Rename those that come twice.",
+        )
     for name in dates:
-        parts[f"{name} hour"] = frame[name].dt.hour + frame[name].dt.minute / 60
-        parts[f"{name} weekday"] = frame[name].dt.day_name()
-    return pd.concat([frame.drop(columns=dates), pd.DataFrame(parts, index=frame.index)], axis=1)
+        if name not in columns:
+            raise _no_column(name, columns)
+        times = _times(columns.pop(name)).dt
+        columns.setdefault(f"{name} hour", times.hour + times.minute / 60)
+        columns.setdefault(f"{name} weekday", times.day_name())
+    return columns
+
+
+def _times(column: pd.Series) -> pd.Series:
+    if column.isna().all():
+        return pd.to_datetime(column)
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        raise checks.bad_value(
+            "data.Encoder",
+            expected=f"dates in {column.name!r}, as in the training rows",
+            got=checks.Described(f"a column of type {column.dtype}"),
+            remedy=f"Convert it: pd.to_datetime(frame[{column.name!r}]).",
+        )
+    return column
+
+
+def _is_number(column: pd.Series) -> bool:
+    if pd.api.types.is_numeric_dtype(column):
+        return True
+    return column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in NUMBERS
 
 
 def _floats(column: pd.Series) -> np.ndarray:
+    if not (_is_number(column) or column.isna().all()):
+        raise checks.bad_value(
+            "data.Encoder",
+            expected=f"numbers in {column.name!r}, as in the training rows",
+            got=checks.Described(f"a column of type {column.dtype}"),
+            remedy=f"Convert it: pd.to_numeric(frame[{column.name!r}]).",
+        )
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     n_infinite = int(np.isinf(values).sum())
     if n_infinite:
@@ -225,7 +286,20 @@ def _words(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.isna(), column.astype(str))
 
 
+def _is_quantity(target: pd.Series, told: bool | None) -> bool:
+    return is_quantity(target) if told is None else told
+
+
 def _classes(target: pd.Series) -> tuple[Any, ...]:
-    if is_quantity(target):
-        return ()
-    return tuple(value.item() if hasattr(value, "item") else value for value in sorted(target.dropna().unique()))
+    values = [v.item() if hasattr(v, "item") else v for v in target.dropna().unique()]
+    # words after numbers: a column of objects may hold both
+    return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
+
+
+def _no_column(name: str, there: Iterable[Hashable]) -> ValueError:
+    return checks.bad_value(
+        "data.Encoder",
+        expected=f"the column {name!r} of the training rows",
+        got=checks.Described(f"a table with {checks.listed([str(each) for each in there])}"),
+        remedy=f"Add it, empty where it is not known: frame[{name!r}] = None.",
+    )

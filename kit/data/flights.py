@@ -9,7 +9,17 @@ from kit.data.read import Table, describe
 
 LATE_MIN = 15  # the US Department of Transportation counts a flight as late from 15 minutes on
 SCHEDULE = ["carrier", "origin", "dest", "distance"]
-WEATHER = "temp dewp humid wind_dir wind_speed wind_gust precip pressure visib".split()
+SKY = [
+    "temp",
+    "dewp",
+    "humid",
+    "wind_dir",
+    "wind_speed",
+    "wind_gust",
+    "precip",
+    "pressure",
+    "visib",
+]
 PLANE = ["manufacturer", "seats", "engines"]
 
 
@@ -40,11 +50,12 @@ def flights(*, cancelled: str = "drop", rows: int | None = None, seed: int = 0) 
     Args:
         cancelled: "drop" leaves out flights that never arrived as planned (cancelled or
             diverted), "late" counts them as late.
-        rows: a random sample of this many rows, in order of time; None takes all 336,776.
+        rows: a random sample of this many rows, in order of time; None takes all.
         seed: of the sample.
 
     Returns:
-        A table with the target `late`, the time `departure` (New York), and notes on what was left out.
+        A table with the target `late`, the time `departure` (New York) and a note on what was
+        left out.
 
     Raises:
         ValueError: `cancelled` is neither word, or `rows` is below 1.
@@ -80,7 +91,7 @@ def _joined(flown: pd.DataFrame, weather: pd.DataFrame, planes: pd.DataFrame) ->
         }
     )
     hour = ["origin", "time_hour"]
-    frame = frame.merge(before[[*hour, *WEATHER]], how="left", on=hour)
+    frame = frame.merge(before[[*hour, *SKY]], how="left", on=hour)
     built = planes[["tailnum", "year", *PLANE]].rename(columns={"year": "plane_year"})
     frame = frame.merge(built, how="left", on="tailnum")
     frame = frame.drop(columns=["tailnum", "time_hour"])

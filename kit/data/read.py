@@ -1,26 +1,26 @@
 """Read a user's own table: encoding and delimiter found, every conversion on the record."""
 
-import csv
-import difflib
-import gzip
-import io
-import json
-import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from kit.base import checks
 from kit.base.results import Result, result, short
+from kit.data import files
 
+MAX_COLUMNS = 2_000  # at some milliseconds each to read; more are a matrix, not a table
 # read as text first: which words mean "missing" differs by library, so the list is ours
 NULL_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?")
-DELIMITERS = (",", "\t", ";", "|")
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|Inf|infinity|Infinity)"
-LEADING_ZERO = r"[+-]?0\d.*"  # 007 and 02134 name things; as numbers they would lose their zeros
+WHOLE = r"-?[0-9]+"
+NUMBER = r"(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity))"
+# 007 and +4420 name things; as numbers they would lose their zeros and their sign
+NAME_OF_DIGITS = r"(?:[+-]?0[0-9].*|\+[0-9]+)"
 MAX_DIGITS = 15  # longer numbers are identifiers, and a float would change their last digits
-DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)?"
+ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 
 
 @result
@@ -42,7 +42,7 @@ class Table(Result):
         }
 
 
-def read(path: str | Path, *, encoding: str | None = None) -> Table:
+def read(path: str | Path, *, encoding: str | None = None, columns: Collection[str] = ()) -> Table:
     """Read CSV, TSV, Parquet or JSON lines; what each column was read as is on the record.
 
     A text column becomes numbers, dates or true/false only if every value that is there fits
@@ -51,23 +51,36 @@ def read(path: str | Path, *, encoding: str | None = None) -> Table:
     Args:
         path: the file; .gz is unpacked on the way.
         encoding: of a text file; None finds it (byte-order mark, UTF-8, then a guess, noted).
+        columns: the ones to take, in the order of the file; none takes all, 2,000 at the most.
 
     Returns:
         The frame, one row a column on how it was read, and notes on what was found.
 
     Raises:
-        ValueError: no such file, a folder, nothing in it, binary, ragged, or names twice.
+        ValueError: no such file, a folder, nothing in it, binary, ragged, names twice, an unknown
+            column, or too many of them.
     """
     path = Path(path).expanduser()
-    raw = _bytes(path)
-    if raw[:4] == b"PAR1":
-        frame, how, notes = _parquet(path), None, ()
-    else:
-        text, notes = _decode(raw, path.name, encoding)
-        frame = _json_lines(text, path.name) if text.lstrip()[:1] in "{[" else _csv(text, path.name)
-        frame, how = typed(frame)
-    _check_shape(frame, path.name)
-    return Table(table=describe(frame, how), frame=frame, source=path.name, notes=tuple(notes))
+    frame, notes, is_text = files.load(path, encoding=encoding)
+    frame = _chosen(frame, columns)
+    frame, how = typed(frame) if is_text else (frame, None)
+    return Table(table=describe(frame, how), frame=frame, source=path.name, notes=notes)
+
+
+def _chosen(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
+    for name in columns:
+        if name not in frame:
+            raise checks.unknown_name("data.read", "column", got=name, known=frame.columns)
+    if columns:
+        frame = frame[[name for name in frame.columns if name in columns]]
+    if frame.shape[1] > MAX_COLUMNS:
+        raise checks.bad_value(
+            "data.read",
+            expected=f"at most {MAX_COLUMNS:,} columns",
+            got=checks.Described(f"{frame.shape[1]:,}"),
+            remedy="Pass the ones that matter: columns=['a', 'b'] (in a report: -p columns=a,b).",
+        )
+    return frame
 
 
 def describe(frame: pd.DataFrame, read_as: dict[str, str] | None = None) -> pd.DataFrame:
@@ -95,13 +108,6 @@ def describe(frame: pd.DataFrame, read_as: dict[str, str] | None = None) -> pd.D
     return pd.DataFrame(rows)
 
 
-def _distinct(present: pd.Series) -> int:
-    try:
-        return int(present.nunique())
-    except TypeError:  # lists and objects from JSON lines cannot be hashed
-        return int(present.astype(str).nunique())
-
-
 def typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Give text columns the type that all their values have; say how each was understood.
 
@@ -117,215 +123,69 @@ def typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """
     out, how = {}, {}
     for name, column in frame.items():
-        if not pd.api.types.is_string_dtype(column):
-            out[name] = column
-            continue
-        stripped = column.str.strip()
-        is_null = stripped.isin(NULL_TOKENS)
-        words = Counter(stripped[is_null])
-        out[name], kind = _convert(stripped.mask(is_null), column.mask(is_null))
-        nulls = ", ".join(f"{word!r} {count:,}" for word, count in words.most_common())
-        how[str(name)] = f"{kind}; missing: {nulls}" if nulls else kind
+        out[name] = column
+        if isinstance(column.dtype, pd.StringDtype):
+            out[name], how[str(name)] = _typed_column(column)
     return pd.DataFrame(out, index=frame.index), how
 
 
-def _convert(stripped: pd.Series, column: pd.Series) -> tuple[pd.Series, str]:
-    """Return the column with the type that all its values share, and the type's name."""
-    distinct = pd.Series(stripped.dropna().unique(), dtype="str")
-    if distinct.empty:
-        return column, "nothing but missing"
-    if distinct.str.lower().isin(["true", "false"]).all():
-        return (stripped.str.lower() == "true").astype("boolean").mask(stripped.isna()), "true/false"
-    if distinct.str.fullmatch(NUMBER).all():
-        if distinct.str.fullmatch(LEADING_ZERO).any():
-            return column, "text"
-        if distinct.str.count(r"\d").max() <= MAX_DIGITS or distinct.str.contains(r"[.eE]").any():
-            return _numbers(stripped, distinct)
-        return column, "text (identifiers of more than 15 digits)"
-    if distinct.str.fullmatch(DATE).all():
-        dates = pd.to_datetime(stripped, format="ISO8601", errors="coerce", utc=True)
-        if dates.notna().sum() == stripped.notna().sum():
-            return dates, "dates"
-    return column, "text"
+def _typed_column(column: pd.Series) -> tuple[pd.Series, str]:
+    # each distinct text is looked at once, however many rows hold it
+    codes, distinct = pd.factorize(column)
+    words = pd.Series(distinct, dtype="str").str.strip()
+    is_null = words.isin(NULL_TOKENS)
+    values, kind = _convert(words[~is_null])
+    counts = np.bincount(codes[codes >= 0], minlength=len(words))
+    nulls: Counter[str] = Counter()
+    for i in np.flatnonzero(is_null):
+        nulls[words[i]] += int(counts[i])
+    if nulls:
+        shown = ", ".join(f"{word!r} {count:,}" for word, count in nulls.most_common())
+        kind = f"{kind}; missing: {shown}"
+    if values is None:
+        return column.mask(is_null.reindex(codes, fill_value=True).to_numpy()), kind
+    array = values.reindex(words.index).array.take(codes, allow_fill=True)
+    return pd.Series(array, index=column.index), kind
 
 
-def _numbers(stripped: pd.Series, distinct: pd.Series) -> tuple[pd.Series, str]:
-    if distinct.str.fullmatch(r"[+-]?\d+").all():
-        return pd.to_numeric(stripped).astype("Int64"), "whole numbers"
-    return pd.to_numeric(stripped).astype("float64"), "numbers"
+def _convert(words: pd.Series) -> tuple[pd.Series | None, str]:
+    """Return the distinct words as the type that all of them are, or None where they stay text."""
+    if words.empty:
+        return None, "nothing but missing"
+    if words.str.lower().isin(["true", "false"]).all():
+        return (words.str.lower() == "true").astype("boolean"), "true/false"
+    if words.str.fullmatch(NUMBER, case=False).all():
+        return _numbers(words)
+    if words.str.fullmatch(TIME).all():
+        return _dates(words, "dates")
+    if words.str.fullmatch(TIME + ZONE).all():
+        return _dates(words, "dates, turned to UTC")
+    return None, "text"
 
 
-def _bytes(path: Path) -> bytes:
-    where = "data.read"
-    if path.is_dir():
-        remedy = f"Name the file in it, such as {next(_tables_in(path), path / 'table.csv')}."
-        raise checks.bad_value(where, expected="a file", got=_quoted(path, "a folder"), remedy=remedy)
-    if not path.exists():
-        names = [p.name for p in _tables_in(path.parent)]
-        near = difflib.get_close_matches(path.name, names, n=1)
-        remedy = f"Did you mean {near[0]!r}?" if near else "Check the path."
-        got = _quoted(path, "no such file")
-        raise checks.bad_value(where, expected="a file", got=got, remedy=remedy)
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
-            got = _quoted(path, f"damaged: {error}")
-            raise checks.bad_value(
-                where, expected="a whole .gz file", got=got, remedy="Copy it again."
-            ) from None
-    if not raw.strip():
-        raise checks.bad_value(
-            where,
-            expected="a table",
-            got=_quoted(path, "an empty file"),
-            remedy="Write a header line and at least one row into it.",
-        )
-    return raw
+def _numbers(words: pd.Series) -> tuple[pd.Series | None, str]:
+    if words.str.fullmatch(NAME_OF_DIGITS).any():
+        return None, "text"
+    is_whole = words.str.fullmatch(WHOLE)
+    if (words[is_whole].str.lstrip("-").str.len() > MAX_DIGITS).any():
+        return None, f"text (identifiers of more than {MAX_DIGITS} digits)"
+    if is_whole.all():
+        return words.astype("int64").astype("Int64"), "whole numbers"
+    values = words.astype("float64")
+    # 1e999 is a number, but none that a float can hold
+    if (np.isinf(values) & ~words.str.contains("inf", case=False)).any():
+        return None, "text"
+    return values, "numbers"
 
 
-def _decode(raw: bytes, name: str, encoding: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return the text and a note where the encoding was guessed."""
-    marks = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-    marked = next((codec for mark, codec in marks.items() if raw.startswith(mark)), None)
-    if encoding is None and marked is None and b"\0" in raw[:65536]:
-        raise _not_text(name, "binary data")
+def _dates(words: pd.Series, kind: str) -> tuple[pd.Series | None, str]:
+    utc = kind != "dates"
+    dates = pd.to_datetime(words, format="ISO8601", errors="coerce", utc=utc)
+    return (dates, kind) if dates.notna().all() else (None, "text")
+
+
+def _distinct(present: pd.Series) -> int:
     try:
-        return raw.decode(encoding or marked or "utf-8"), ()
-    except LookupError:
-        raise checks.bad_value(
-            "data.read",
-            expected="an encoding that Python knows",
-            got=encoding,
-            remedy="Pass encoding='utf-8', or leave it out to have it found.",
-        ) from None
-    except UnicodeDecodeError as error:
-        if encoding is not None:
-            raise _not_text(name, f"bytes that are not {encoding} at offset {error.start}") from None
-    from charset_normalizer import from_bytes  # only the rare file that is not UTF-8 needs it
-
-    guess = from_bytes(raw[:200_000]).best()
-    if guess is None or sum(byte < 9 for byte in raw[:65536]) > 0:
-        raise _not_text(name, "binary data")
-    try:
-        text = raw.decode(guess.encoding)
-    except UnicodeDecodeError:
-        raise _not_text(name, f"bytes of mixed encodings, mostly {guess.encoding}") from None
-    return text, (f"Not UTF-8: read as {guess.encoding}; pass encoding=… if accents look wrong.",)
-
-
-def _csv(text: str, name: str) -> pd.DataFrame:
-    delimiter = _delimiter(text)
-    header = next(csv.reader(io.StringIO(text), delimiter=delimiter))
-    names = [column.strip() or f"column_{i}" for i, column in enumerate(header, start=1)]
-    _check_names(names, name)
-    try:
-        return pd.read_csv(
-            io.StringIO(text),
-            sep=delimiter,
-            header=0,
-            names=names,
-            dtype=str,
-            na_filter=False,
-            index_col=False,
-            on_bad_lines="error",
-        )
-    except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].removeprefix("Error tokenizing data. C error: ")
-        raise checks.bad_value(
-            "data.read",
-            expected=f"{len(names)} fields in every row",
-            got=checks.Described(f"{name}: {reason}"),
-            remedy="Repair that line: often a delimiter or a quote inside an unquoted field.",
-        ) from None
-
-
-def _delimiter(text: str) -> str:
-    """Return the delimiter that splits the first lines into the most fields, equally many."""
-    lines = text[:100_000].splitlines()[:100]
-
-    def score(delimiter: str) -> tuple[float, int]:
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
-        if not widths or widths[0] == 1:
-            return (0.0, 1)
-        return (sum(width == widths[0] for width in widths) / len(widths), widths[0])
-
-    return max(DELIMITERS, key=score)
-
-
-def _json_lines(text: str, name: str) -> pd.DataFrame:
-    try:
-        if text.lstrip().startswith("["):
-            rows = json.loads(text)
-        else:
-            lines = text.splitlines()
-            rows = []
-            for line in filter(str.strip, lines):
-                rows.append(json.loads(line))  # a loop: the error below needs how far it came
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}" if text.lstrip().startswith("[") else f"row {len(rows) + 1}"
-        raise checks.bad_value(
-            "data.read",
-            expected="one JSON object a line",
-            got=checks.Described(f"{name}: {error.msg} at {at}"),
-            remedy="Repair that line.",
-        ) from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise checks.bad_value(
-            "data.read",
-            expected="one JSON object a line",
-            got=checks.Described(f"{name}: rows that are not objects"),
-            remedy='Write each row as {"column": value, …}.',
-        )
-    return pd.DataFrame(rows)
-
-
-def _parquet(path: Path) -> pd.DataFrame:
-    from pyarrow.lib import ArrowException
-
-    try:
-        return pd.read_parquet(path)
-    except (ArrowException, OSError, ValueError) as error:
-        got = _quoted(path, str(error).splitlines()[0])
-        raise checks.bad_value(
-            "data.read", expected="a whole Parquet file", got=got, remedy="Copy it again."
-        ) from None
-
-
-def _check_shape(frame: pd.DataFrame, name: str) -> None:
-    _check_names([str(column) for column in frame.columns], name)
-    if len(frame) == 0:
-        got = checks.Described(f"{name}: a header with {frame.shape[1]} columns and no rows")
-        raise checks.bad_value(
-            "data.read", expected="at least one row", got=got, remedy="Add rows below the header."
-        )
-
-
-def _check_names(names: list[str], file: str) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise checks.bad_value(
-            "data.read",
-            expected="column names that differ",
-            got=checks.Described(f"{file}: {', '.join(map(repr, twice[:5]))} more than once"),
-            remedy="Rename them in the header line.",
-        )
-
-
-def _tables_in(folder: Path):
-    wanted = re.compile(r"\.(csv|tsv|txt|parquet|jsonl|ndjson|json)(\.gz)?$")
-    return (p for p in sorted(folder.glob("*")) if wanted.search(p.name)) if folder.is_dir() else iter(())
-
-
-def _not_text(name: str, what: str) -> ValueError:
-    return checks.bad_value(
-        "data.read",
-        expected="CSV, TSV, JSON lines or Parquet",
-        got=checks.Described(f"{name}: {what}"),
-        remedy="Export the table as CSV in UTF-8, or pass encoding=….",
-    )
-
-
-def _quoted(path: Path, what: str) -> checks.Described:
-    return checks.Described(f"'{path}' ({what})")
+        return int(present.nunique())
+    except TypeError:  # lists and objects from JSON lines cannot be hashed
+        return int(present.astype(str).nunique())

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder
 from torch import Tensor
 
+from kit.base import checks
 from kit.base.results import Result, result, short
 from kit.train.scores import Evaluation, score
 
@@ -60,7 +61,17 @@ def baselines(
         cardinalities: number of codes of each of the last columns.
         ours: name -> our predictions of the test rows (probabilities or quantities).
         seed: of the trees.
+
+    Raises:
+        ValueError: training rows of one class only.
     """
+    if not y.is_floating_point() and len(y.unique()) < 2:
+        raise checks.bad_value(
+            "train.baselines",
+            expected="training rows of at least two classes",
+            got=checks.Described(f"{len(y)} rows of one"),
+            remedy="Bring rows of another class.",
+        )
     fitted = {}
     evaluations = {name: score(y_test, guess) for name, guess in (ours or {}).items()}
     rows, targets = X.cpu().numpy(), y.cpu().numpy()
@@ -68,9 +79,12 @@ def baselines(
     for name, estimator in _estimators(X.shape[1], y, cardinalities, seed).items():
         with warnings.catch_warnings():
             # columns with few values give naive Bayes fewer bins, as they should
-            warnings.filterwarnings("ignore", "Bins whose width")
+            warnings.filterwarnings("ignore", "Bins whose width|Feature .* is constant")
             fitted[name] = estimator.fit(rows, targets)
-        guess = estimator.predict(tests) if y.is_floating_point() else _spread(estimator, tests, y)
+        if y.is_floating_point():
+            guess = estimator.predict(tests)
+        else:
+            guess = _spread(estimator, tests, 1 + int(max(y.max(), y_test.max(), torch.tensor(1))))
         evaluations[name] = score(y_test, torch.as_tensor(np.asarray(guess, dtype=np.float64)))
     table = pd.DataFrame(
         {"model": name, **each.table.set_index("metric")["value"]}
@@ -86,7 +100,9 @@ def _estimators(
     codes = list(range(len(numbers), n_columns))
     one_hot = (OneHotEncoder(handle_unknown="ignore"), codes)
     linear_input = make_column_transformer(("passthrough", numbers), one_hot)
-    trees = {"categorical_features": [j for j, n in zip(codes, cardinalities, strict=True) if n <= 255]}
+    trees = {
+        "categorical_features": [j for j, n in zip(codes, cardinalities, strict=True) if n <= 255]
+    }
     if y.is_floating_point():
         return {
             "mean": DummyRegressor(),
@@ -94,7 +110,7 @@ def _estimators(
             "boosted trees": HistGradientBoostingRegressor(random_state=seed, **trees),
         }
     counts = make_pipeline(
-        make_column_transformer((_bins(), numbers), ("passthrough", codes)),
+        make_column_transformer((_bins(seed), numbers), ("passthrough", codes)),
         FunctionTransformer(np.rint),
         CategoricalNB(min_categories=[N_BINS] * len(numbers) + list(cardinalities)),
     )
@@ -102,20 +118,27 @@ def _estimators(
         "majority": DummyClassifier(),
         "naive Bayes": counts,
         "logistic regression": make_pipeline(linear_input, LogisticRegression(max_iter=1000)),
-        "boosted trees": HistGradientBoostingClassifier(random_state=seed, **trees),
+        "boosted trees": HistGradientBoostingClassifier(
+            # from 10,000 rows on it would hold some out, and fail at a class of a single row
+            early_stopping="auto" if y.unique(return_counts=True)[1].min() > 1 else False,
+            random_state=seed,
+            **trees,
+        ),
     }
 
 
-def _bins() -> KBinsDiscretizer:
+def _bins(seed: int) -> KBinsDiscretizer:
     return KBinsDiscretizer(
-        N_BINS, encode="ordinal", strategy="quantile", quantile_method="averaged_inverted_cdf"
+        N_BINS,
+        encode="ordinal",
+        strategy="quantile",
+        quantile_method="averaged_inverted_cdf",
+        random_state=seed,  # from 200,000 rows on it samples
     )
 
 
-def _spread(estimator: Any, tests: np.ndarray, y: Tensor) -> np.ndarray:
+def _spread(estimator: Any, tests: np.ndarray, n_classes: int) -> np.ndarray:
     """Return probabilities with a column for every class, also for one that training lacked."""
-    given = estimator.predict_proba(tests)
-    n_classes = 2 if y.dtype == torch.bool else int(y.max()) + 1
     probs = np.zeros((len(tests), n_classes))
-    probs[:, estimator.classes_.astype(int)] = given
+    probs[:, estimator.classes_.astype(int)] = estimator.predict_proba(tests)
     return probs

@@ -1,5 +1,6 @@
 """Save and restore: a model for later use, and a training to go on from after a crash."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ class State:
 
     epoch: int = 0  # the next one to run
     history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = -1
+    best_epoch: int = 0
     best_loss: float = float("inf")
     best: dict[str, Tensor] = field(default_factory=dict)  # the weights of the best epoch
     stopped: str = ""
@@ -47,8 +48,20 @@ def load(path: str | Path, model: nn.Module) -> dict[str, Any]:
         ValueError: the file is missing or damaged, or its weights do not fit the model.
     """
     tensors, about = storage.load(path)
-    _fit_in(model, tensors, path)
+    _fit_in("train.load", model, tensors, path)
     return about
+
+
+def about(path: str | Path) -> dict[str, Any]:
+    """Return what was saved about a model, to build it by before its weights are loaded.
+
+    Args:
+        path: a file that `save` wrote.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    return storage.load(path)[1]
 
 
 def write(
@@ -67,7 +80,7 @@ def write(
         for name, value in slots.items():
             (tensors if isinstance(value, Tensor) else values)[f"opt/{i}/{name}"] = value
     remembered = {name: value for name, value in vars(state).items() if name != "best"}
-    about = {"settings": dict(settings), "state": remembered, "opt": values}
+    about = {"settings": _plain(settings), "state": remembered, "opt": values}
     storage.save(path, tensors, about=about)
 
 
@@ -77,17 +90,19 @@ def read(
     model: nn.Module,
     opt: torch.optim.Optimizer,
     settings: Mapping[str, Any],
+    epochs: int,
 ) -> State:
     """Restore model and optimizer in place and return the state; a fresh one without a file.
 
     Raises:
-        ValueError: the file is damaged, or was written by a training with other settings.
+        ValueError: the file is damaged, is no training, was written with other settings, or has
+            done more than `epochs`.
     """
     if not path.exists():
         return State()
     tensors, about = storage.load(path)
-    _check_same(path, about.get("settings", {}), settings)
-    _fit_in(model, _under(tensors, "model/"), path)
+    _check_same(path, about, settings, epochs)
+    _fit_in("train.fit", model, _under(tensors, "model/"), path)
     slots: dict[int, dict[str, Any]] = {}
     for key, value in (_under(tensors, "opt/") | _under(about["opt"], "opt/")).items():
         i, name = key.split("/", 1)
@@ -100,27 +115,50 @@ def _under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
 
 
-def _fit_in(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+def _fit_in(where: str, model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     saved = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if own != saved:
-        odd = sorted(set(own.items()) ^ set(saved.items()))[0][0]
-        raise checks.bad_value(
-            "train.load",
-            expected=f"{odd} of shape {own.get(odd, 'none')}, as the model has it",
-            got=checks.Described(f"{saved.get(odd, 'none')} in {Path(path).name}"),
-            remedy="Build the model with the sizes it was saved with.",
-        )
+    for name in sorted(own.keys() | saved.keys()):
+        if own.get(name) != saved.get(name):
+            has = f"{name} of shape {own[name]}" if name in own else f"no {name}"
+            got = f"shape {saved[name]}" if name in saved else "none"
+            raise checks.bad_value(
+                where,
+                expected=f"{has}, as the model has it",
+                got=checks.Described(f"{got} in {Path(path).name}"),
+                remedy="Build the model with the sizes it was saved with.",
+            )
     model.load_state_dict(dict(tensors))
 
 
-def _check_same(path: Path, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    odd = {name: (saved.get(name), value) for name, value in settings.items() if saved.get(name) != value}
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as JSON gives them back, tuples as lists."""
+    return json.loads(json.dumps(dict(settings), default=str))
+
+
+def _check_same(
+    path: Path, about: Mapping[str, Any], settings: Mapping[str, Any], epochs: int
+) -> None:
+    if not {"settings", "state", "opt"} <= about.keys():
+        expected, got = "a checkpoint that fit wrote", f"{path.name}, written by train.save"
+        raise _not_this(expected, got, "Pass another checkpoint=; train.load reads this one.")
+    saved = about["settings"]
+    odd = [name for name, value in _plain(settings).items() if saved.get(name) != value]
+    if odd == ["data"]:
+        expected, got = f"the rows that {path.name} was trained on", "other rows"
+        raise _not_this(expected, got, "Pass the same ones, or another checkpoint= to start anew.")
     if odd:
-        name, (was, now) = next(iter(odd.items()))
-        raise checks.bad_value(
-            "train.fit",
-            expected=f"the settings of the checkpoint {path.name}, {name}={was!r}",
-            got=checks.Described(f"{name}={now!r}"),
-            remedy=f"Pass {name}={was!r} to go on, or another checkpoint= to start anew.",
-        )
+        name = next(each for each in odd if each != "data")
+        expected = f"the settings of the checkpoint {path.name}, {name}={saved.get(name)!r}"
+        remedy = f"Pass {name}={saved.get(name)!r} to go on, or another checkpoint= to start anew."
+        raise _not_this(expected, f"{name}={settings[name]!r}", remedy)
+    done = about["state"]["epoch"]
+    if done > epochs:
+        expected = f"epochs >= {done}, as many as {path.name} has done"
+        raise _not_this(expected, str(epochs), "Pass more, or another checkpoint= to start anew.")
+
+
+def _not_this(expected: str, got: str, remedy: str) -> ValueError:
+    return checks.bad_value(
+        "train.fit", expected=expected, got=checks.Described(got), remedy=remedy
+    )

@@ -1,5 +1,7 @@
 """Judge predictions: how good, how sure, and whether sure means right."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
@@ -53,20 +55,24 @@ def evaluate(
     return score(y, outputs if y.dtype.is_floating_point else probabilities(outputs))
 
 
-def probabilities(logits: Float[Tensor, "rows outputs"]) -> Float[Tensor, "rows classes"]:
+def probabilities(logits: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows classes"]:
     """Turn logits into class probabilities; one logit becomes the two columns no and yes.
+
+    They are of double precision: in single, a logit of 20 would already be a certainty, and one
+    such row that comes out otherwise would cost what the rounding costs, not what the model said.
 
     Example:
         >>> probabilities(torch.zeros(1, 1)).tolist()
         [[0.5, 0.5]]
     """
-    if logits.shape[1] == 1:
-        yes = torch.sigmoid(logits)
-        return torch.cat([1 - yes, yes], dim=1)
-    return torch.softmax(logits, dim=1)
+    exact = logits.double()
+    if exact.ndim == 1 or exact.shape[1] == 1:
+        yes = exact.reshape(-1)
+        return torch.sigmoid(torch.stack([-yes, yes], dim=1))
+    return torch.softmax(exact, dim=1)
 
 
-def score(y: Shaped[Tensor, " rows"], predicted: Float[Tensor, "rows ..."]) -> Evaluation:
+def score(y: Shaped[Tensor, " rows"], predicted: Float[Tensor, "predictions ..."]) -> Evaluation:
     """Score predictions from wherever they come.
 
     Args:
@@ -74,12 +80,13 @@ def score(y: Shaped[Tensor, " rows"], predicted: Float[Tensor, "rows ..."]) -> E
         predicted: probabilities (rows, classes) for the first two, values for the last.
 
     Raises:
-        ValueError: lengths differ, or a prediction is NaN.
+        ValueError: shapes that do not fit, NaN, or what is no probability.
     """
     guess, truth = predicted.detach().cpu().double().numpy(), y.detach().cpu().numpy()
     _check(guess, truth)
     if y.dtype.is_floating_point:
-        return _quantity(truth, guess.reshape(-1))
+        return _quantity(truth.astype(float).reshape(-1), guess.reshape(-1))
+    _check_probabilities(guess, truth)
     values = _yes_no(truth, guess) if y.dtype == torch.bool else _classes(truth, guess)
     sure, right = _confidence(truth, guess)
     return Evaluation(
@@ -110,12 +117,20 @@ def _classes(truth: np.ndarray, guess: np.ndarray) -> dict[str, float]:
     judged = one_hot.any(axis=0) & ~one_hot.all(axis=0)
     each, scores = one_hot[:, judged], guess[:, judged]
     return {
-        "log_loss": metrics.log_loss(truth, guess, labels=labels),
+        # only here: elsewhere the rounding of the division would part what is equal
+        "log_loss": metrics.log_loss(truth, guess / guess.sum(axis=1)[:, None], labels=labels),
         "accuracy": float((guess.argmax(axis=1) == truth).mean()),
-        "roc_auc": metrics.roc_auc_score(each, scores) if judged.any() else float("nan"),
-        "pr_auc": metrics.average_precision_score(each, scores) if judged.any() else float("nan"),
+        "roc_auc": _mean_over(metrics.roc_auc_score, each, scores),
+        "pr_auc": _mean_over(metrics.average_precision_score, each, scores),
         "brier": float(((guess - one_hot) ** 2).sum(axis=1).mean()),
     }
+
+
+def _mean_over(
+    metric: Callable[[np.ndarray, np.ndarray], float], one_hot: np.ndarray, guess: np.ndarray
+) -> float:
+    values = [metric(t, g) for t, g in zip(one_hot.T, guess.T, strict=True)]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _quantity(truth: np.ndarray, guess: np.ndarray) -> Evaluation:
@@ -155,17 +170,38 @@ def _table(values: dict[str, float]) -> pd.DataFrame:
 
 def _check(guess: np.ndarray, truth: np.ndarray) -> None:
     if len(guess) != len(truth) or len(truth) == 0:
-        raise checks.bad_value(
-            "train.score",
-            expected="as many predictions as targets, at least one",
-            got=checks.Described(f"{len(guess)} and {len(truth)}"),
-            remedy="Pass predictions of the same rows.",
+        raise _bad(
+            "as many predictions as targets, at least one",
+            checks.Described(f"{len(guess)} and {len(truth)}"),
+            "Pass predictions of the same rows.",
         )
-    if not np.isfinite(guess).all():
-        n_bad = int((~np.isfinite(guess)).sum())
-        raise checks.bad_value(
-            "train.score",
-            expected="finite predictions",
-            got=checks.Described(f"{n_bad} NaN or infinite"),
-            remedy="Train again with a smaller lr.",
+    if np.issubdtype(truth.dtype, np.floating) and guess.size != truth.size:
+        raise _bad("one prediction a row", guess, "Take the column that is meant.")
+    for what, values, remedy in [
+        ("predictions", guess, "Train again with a smaller lr."),
+        ("targets", truth, "Leave out the rows without a target."),
+    ]:
+        if not np.isfinite(values).all():
+            n_bad = int((~np.isfinite(values)).sum())
+            raise _bad(f"finite {what}", checks.Described(f"{n_bad} NaN or infinite"), remedy)
+
+
+def _check_probabilities(guess: np.ndarray, truth: np.ndarray) -> None:
+    n_classes = 2 if truth.dtype == bool else int(truth.max()) + 1
+    fits = guess.ndim == 2 and guess.shape[1] >= max(2, n_classes) and truth.min() >= 0
+    if not fits or (truth.dtype == bool and guess.shape[1] > 2):
+        raise _bad(
+            f"a column of probabilities for each of {max(2, n_classes)} classes",
+            guess,
+            "Of P(yes) alone, make two: torch.stack([1 - p, p], dim=1).",
         )
+    if guess.min() < 0 or np.abs(guess.sum(axis=1) - 1).max() > 1e-3:
+        raise _bad(
+            "probabilities from 0 to 1 that sum to 1",
+            checks.Described(f"values from {guess.min():.3g} to {guess.max():.3g}"),
+            "Of logits, make probabilities first: train.probabilities(logits).",
+        )
+
+
+def _bad(expected: str, got: object, remedy: str) -> ValueError:
+    return checks.bad_value("train.score", expected=expected, got=got, remedy=remedy)

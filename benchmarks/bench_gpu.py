@@ -1,0 +1,122 @@
+"""Measure `train.fit` on a CUDA device against the DataLoader loop, with bfloat16 and without."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import common
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from kit import data, models, train
+
+ROWS, EPOCHS, LR = 200_000, 2, 1e-3
+PRECISIONS = ("float32", "bfloat16")
+WIDTHS = ((64, 64), (2048, 2048))  # the lessons' model, and one whose products fill a GPU
+BATCHES = (1024, 8192)
+
+TEXT = f"""\
+`models.MLP` on the bundled flights, {ROWS:,} rows, Adam (lr {LR}), {EPOCHS} epochs, no validation,
+everything on the GPU but the rows of the DataLoader, which come from pinned memory. All variants
+take turns in one process, each round in another order; medians over rounds, ratios inside a round,
+by the clock on the wall, which stops when the device has finished."""
+COMPARED = """\
+`ratio_wall`: how many times as fast as the variant `train.fit` in float32 is. `final_loss`: mean
+loss over all training rows afterwards, and its standard deviation between rounds."""
+
+Run = Callable[[], nn.Module]
+
+
+def main() -> None:
+    """Run the benchmark and write its page, or say that there is nothing to measure."""
+    given = common.arguments(__doc__, rounds=7)
+    if not torch.cuda.is_available():
+        print("no CUDA device: nothing measured")
+        return
+    where = torch.device("cuda")
+    rows, epochs = (2_000, 1) if given.quick else (ROWS, EPOCHS)
+    encoder, X, y = common.flights(rows)
+    sections = []
+    for hidden in WIDTHS[:1] if given.quick else WIDTHS:
+        for batch in BATCHES:
+            timed = common.race(
+                _variants(encoder, X, y, where, hidden=hidden, batch=batch, epochs=epochs),
+                rounds=given.rounds,
+                judge=partial(common.loss_of, X=X, y=y),
+                where=where,
+            )
+            table = common.compare(
+                timed, ours="train.fit, float32", work=epochs * rows, unit="rows"
+            )
+            table = table.rename(columns={"score": "final_loss", "score_sd": "final_loss_sd"})
+            title = f"Hidden layers {' and '.join(map(str, hidden))}, batch {batch:,}"
+            sections.append(common.Section(title, COMPARED, table))
+    common.write(
+        "gpu",
+        title="Training on a GPU: rows per second",
+        text=TEXT,
+        sections=sections,
+        facts=common.machine(),
+        skipped=[],
+        given=given,
+    )
+
+
+def _variants(
+    encoder: data.Encoder,
+    X: Tensor,
+    y: Tensor,
+    where: torch.device,
+    *,
+    hidden: tuple[int, ...],
+    batch: int,
+    epochs: int,
+) -> dict[str, common.Prepare]:
+    def prepare(loop: Callable[..., nn.Module], precision: str, seed: int) -> Run:
+        torch.manual_seed(seed)
+        sizes = {"hidden": hidden, "cardinalities": encoder.cardinalities}
+        model = models.MLP(encoder.n_numeric, encoder.n_outputs, **sizes).to(where)
+        settings = {"batch": batch, "epochs": epochs, "seed": seed, "precision": precision}
+        return partial(loop, model, X, y, **settings)
+
+    loops = {"train.fit": ours, "DataLoader loop": plain}
+    return {
+        f"{name}, {precision}": partial(prepare, loop, precision)
+        for name, loop in loops.items()
+        for precision in PRECISIONS
+    }
+
+
+def ours(
+    model: nn.Module, X: Tensor, y: Tensor, *, batch: int, epochs: int, seed: int, precision: str
+) -> nn.Module:
+    """Train with the kit; the rows travel to the device once, on the clock."""
+    settings = {"batch": batch, "epochs": epochs, "seed": seed, "precision": precision}
+    return train.fit(model, X, y, lr=LR, **settings).model
+
+
+def plain(
+    model: nn.Module, X: Tensor, y: Tensor, *, batch: int, epochs: int, seed: int, precision: str
+) -> nn.Module:
+    """Train as textbooks write it for a GPU."""
+    where = next(model.parameters()).device
+    dataset = TensorDataset(X, y.float())
+    loader = DataLoader(dataset, batch_size=batch, shuffle=True, pin_memory=where.type == "cuda")
+    opt = torch.optim.Adam(model.parameters(), lr=LR)
+    half = precision == "bfloat16"
+    casts = torch.autocast(where.type, dtype=torch.bfloat16) if half else nullcontext()
+    for _ in range(epochs):
+        for xb, yb in loader:
+            xb, yb = xb.to(where, non_blocking=True), yb.to(where, non_blocking=True)
+            with casts:
+                loss = F.binary_cross_entropy_with_logits(model(xb).squeeze(1), yb)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+    return model
+
+
+if __name__ == "__main__":
+    main()

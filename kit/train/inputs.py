@@ -1,0 +1,131 @@
+"""What `fit` asks of its inputs, checked before a step is taken."""
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from kit.base import checks
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def check_rows(where: str, inputs: Tensor, targets: Tensor) -> None:
+    """Refuse no rows, or another number of targets."""
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise checks.bad_value(
+            where,
+            expected="as many targets as rows, at least one",
+            got=checks.Described(f"{len(inputs)} rows and {len(targets)} targets"),
+            remedy="Pass X and y of the same rows.",
+        )
+
+
+def check_finite(**tensors: Tensor) -> None:
+    """Refuse NaN and infinities: one of them would make every weight NaN."""
+    for what, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            n_bad = int((~torch.isfinite(tensor)).sum())
+            raise checks.bad_value(
+                "train.fit",
+                expected=f"finite {what}",
+                got=checks.Described(f"{n_bad} NaN or infinite cells"),
+                remedy="Fill the gaps first: data.Encoder does.",
+            )
+
+
+def check_least(where: str, **values: int | None) -> None:
+    """Refuse counts below 1."""
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise checks.bad_value(
+                where, expected=f"{name} >= 1", got=value, remedy=f"Pass {name}=10."
+            )
+
+
+def check_settings(
+    has_validation: bool,
+    patience: int | None,
+    clip: float | None,
+    precision: str,
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+) -> None:
+    """Refuse settings of `fit` that are out of range or do not go together."""
+    where = "train.fit"
+    check_least(where, epochs=epochs, batch=batch, patience=patience)
+    for name, value, such in [("lr", lr, 1e-3), ("clip", clip, 1.0)]:
+        if value is not None and not value > 0:  # NaN is not, either
+            raise checks.bad_value(
+                where, expected=f"{name} > 0", got=value, remedy=f"Pass {name}={such}."
+            )
+    if patience is not None and not has_validation:
+        raise checks.bad_value(
+            where,
+            expected="validation rows to be patient with",
+            got=checks.Described(f"patience={patience} and no validation"),
+            remedy="Pass validation=(X_val, y_val).",
+        )
+    if precision not in PRECISIONS:
+        raise checks.unknown_name(where, "precision", got=precision, known=PRECISIONS)
+
+
+def check_outputs(
+    outputs: Shaped[Tensor, "few ..."],
+    few: Shaped[Tensor, "few ..."],
+    y: Shaped[Tensor, "rows ..."],
+) -> None:
+    """Refuse a model whose outputs do not fit the targets, before a step is taken.
+
+    Args:
+        outputs: of the model, for a few rows.
+        few: the targets of these rows.
+        y: all targets.
+
+    Raises:
+        ValueError: another number of outputs than targets, or fewer than there are classes.
+    """
+    if y.dtype == torch.bool or y.dtype.is_floating_point:
+        expected, fits = f"{few[0].numel()} output a row", outputs.numel() == few.numel()
+    else:
+        low, high = int(y.min()), int(y.max())
+        expected = f"an output for each class from {low} to {high}"
+        fits = low >= 0 and outputs.ndim > 1 and outputs.shape[1] > high
+    if not fits:
+        raise checks.bad_value(
+            "train.fit",
+            expected=f"{expected}, as the targets of type {y.dtype} ask for",
+            got=outputs,
+            remedy="Build the model with n_outputs=encoder.n_outputs, or pass loss=….",
+        )
+
+
+def check_parallel(model: nn.Module) -> None:
+    """Refuse a bare model under torchrun: each process would train one of its own."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return
+    # by name: the class is FSDP's own, made for each model
+    if not isinstance(model, nn.parallel.DistributedDataParallel) and "FSDP" not in str(
+        type(model)
+    ):
+        raise checks.bad_value(
+            "train.fit",
+            expected=f"a model that its {dist.get_world_size()} processes share",
+            got=checks.Described(type(model).__name__),
+            remedy="Wrap it: torch.nn.parallel.DistributedDataParallel(model).",
+        )
+
+
+def fingerprint(tensors: Sequence[Tensor]) -> int:
+    """Return a checksum of about 1,000 rows of each tensor, to tell other data by."""
+    checksum = 0
+    for tensor in tensors:
+        some = tensor[:: 1 + len(tensor) // 1000].detach().cpu().contiguous()
+        shape = repr((tensor.dtype, tuple(tensor.shape))).encode()
+        checksum = zlib.crc32(shape + some.view(torch.uint8).numpy().tobytes(), checksum)
+    return checksum

@@ -1,0 +1,200 @@
+"""Every exercise refuses its stub and planted wrong answers, and takes the notebook's solution."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from kit import lesson
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def _sigmoid(z):
+    return np.exp(-np.logaddexp(0, -z))
+
+
+def _slopes_summed(x, t, w, b):
+    delta = _sigmoid(x @ w + b) - t
+    return x.T @ delta, delta.sum()
+
+
+def _slopes_uphill(x, t, w, b):
+    delta = (t - _sigmoid(x @ w + b)) / len(t)
+    return x.T @ delta, delta.sum()
+
+
+def _slopes_of_squared_error(x, t, w, b):
+    p = _sigmoid(x @ w + b)
+    delta = 2 * (p - t) * p * (1 - p) / len(t)
+    return x.T @ delta, delta.sum()
+
+
+def _slopes_not_summed(x, t, w, b):
+    delta = (_sigmoid(x @ w + b) - t) / len(t)
+    return x.T @ delta, delta
+
+
+def _slopes_overflowing(x, t, w, b):
+    odds = np.exp(x @ w + b)
+    delta = (odds / (1 + odds) - t) / len(t)
+    return x.T @ delta, delta.sum()
+
+
+def _step_in_place(w, g, v, *, lr, momentum):
+    v *= momentum
+    v += g
+    w -= lr * v
+    return w, v
+
+
+def _calibration_unsorted(p, truth, n_bins=10):
+    bins = np.array_split(np.arange(len(p)), n_bins)
+    return float(np.mean([abs(p[rows].mean() - truth[rows].mean()) for rows in bins]))
+
+
+def _calibration_signed(p, truth, n_bins=10):
+    bins = np.array_split(np.argsort(p, kind="stable"), n_bins)
+    return float(np.mean([p[rows].mean() - truth[rows].mean() for rows in bins]))
+
+
+# exercise -> wrong answers that a learner might give; an exercise without them fails the test
+WRONG = {
+    "start.late_frac": [
+        lambda delay: (delay.dropna() > 15).mean(),
+        lambda delay: (delay >= 15).sum() / len(delay),
+        lambda delay: (delay.dropna().abs() >= 15).mean(),
+    ],
+    "start.known_before": [
+        {"sched_dep_time", "sched_arr_time", "carrier", "origin", "dest", "distance"},
+        {"sched_dep_time", "sched_arr_time", "carrier", "origin", "dest", "tailnum"}
+        | {"distance", "dep_delay"},
+    ],
+    "start.worth_an_alarm": [
+        lambda p, *, alarm_cost, surprise_cost: p > 0.5,
+        lambda p, *, alarm_cost, surprise_cost: p > alarm_cost,
+        lambda p, *, alarm_cost, surprise_cost: p * surprise_cost < alarm_cost,
+    ],
+    "train.gradient": [
+        _slopes_summed,
+        _slopes_uphill,
+        _slopes_of_squared_error,
+        _slopes_not_summed,
+        _slopes_overflowing,
+    ],
+    "train.step": [
+        lambda w, g, v, *, lr, momentum: (w - lr * g, momentum * v + g),
+        lambda w, g, v, *, lr, momentum: (w - lr * v, momentum * v + g),
+        lambda w, g, v, *, lr, momentum: (w + lr * (momentum * v + g), momentum * v + g),
+        lambda w, g, v, *, lr, momentum: w - lr * (momentum * v + g),
+        _step_in_place,
+    ],
+    "train.calibration_error": [
+        lambda p, truth, n_bins=10: float(abs(p.mean() - truth.mean())),
+        lambda p, truth, n_bins=10: float(((p - truth) ** 2).mean()),
+        _calibration_unsorted,
+        _calibration_signed,
+    ],
+}
+
+
+def answers(path: Path, tag: str) -> dict[str, tuple[str, str]]:
+    """Return exercise -> (its cell's source without the check, what the check is given)."""
+    found = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if tag in cell.metadata.get("tags", []):
+            tree = ast.parse(cell.source)
+            call = tree.body.pop().value
+            name, answer = call.args
+            found[ast.literal_eval(name)] = ast.unparse(tree), ast.unparse(answer)
+    return found
+
+
+def taken(tag: str) -> dict[str, tuple[Path, str, str]]:
+    return {
+        name: (path, *parts) for path in NOTEBOOKS for name, parts in answers(path, tag).items()
+    }
+
+
+STUBS, SOLUTIONS = taken("exercise-stub"), taken("exercise-solution")
+every = pytest.mark.parametrize("name", lesson.names())
+
+
+def run(path: Path, source: str, answer: str) -> object:
+    """Evaluate a cell's answer with nothing but the names that the exercises may rely on."""
+    scope = {"np": np, "pd": pd, "lesson": lesson}
+    exec(compile(source, str(path), "exec"), scope)
+    return eval(answer, scope)
+
+
+def test_every_exercise_has_a_stub_a_solution_and_planted_wrong_answers():
+    names = set(lesson.names())
+
+    assert set(STUBS) == names
+    assert set(SOLUTIONS) == names
+    assert set(WRONG) == names
+    assert all(len(wrong) >= 2 for wrong in WRONG.values())
+
+
+@every
+def test_the_stub_is_told_not_yet(name):
+    verdict = lesson.check(name, run(*STUBS[name]))
+
+    assert not verdict.passed
+    assert verdict.text.startswith(f"{name}: not yet: tried ")
+
+
+@every
+def test_the_solution_of_the_notebook_passes(name):
+    verdict = lesson.check(name, run(*SOLUTIONS[name]))
+
+    assert verdict.passed, verdict.text
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("name", "i"), [(name, i) for name, wrong in WRONG.items() for i in range(len(wrong))]
+)
+def test_a_planted_wrong_answer_fails_on_what_it_gives_and_not_by_a_crash(name, i):
+    verdict = lesson.check(name, WRONG[name][i])
+
+    assert not verdict.passed
+    assert ": not yet: tried " in verdict.text
+
+
+def test_a_step_in_place_is_told_that_it_changed_what_it_was_given():
+    verdict = lesson.check("train.step", _step_in_place)
+
+    assert verdict.text == (
+        "train.step: not yet: tried the arrays that were passed in, expected unchanged, "
+        "got w = [0.95, -2.4], v = [0.5, 4.0]. Stuck? lesson.hint('train.step')"
+    )
+
+
+@every
+def test_no_hint_is_the_solution(name):
+    _, source, answer = SOLUTIONS[name]
+    hints = lesson._find(name).hints
+    lines = [line.strip() for line in f"{source}\n{answer}".splitlines() if len(line.strip()) > 40]
+
+    assert len(hints) >= 2
+    assert [line for line in lines for hint in hints if line in hint] == []
+
+
+@every
+def test_the_stored_outputs_say_not_yet_and_passed(name):
+    for found, word in [(STUBS, "not yet: "), (SOLUTIONS, "passed. ")]:
+        path = found[name][0]
+        texts = [
+            out["data"]["text/plain"]
+            for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "code" and f'lesson.check("{name}"' in cell.source
+            for out in cell.outputs
+            if out.output_type == "execute_result"
+        ]
+
+        assert any(re.match(rf"{re.escape(name)}: {word}", text) for text in texts)
