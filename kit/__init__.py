@@ -3,7 +3,17 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["base", "data", "lesson", "models", "report", "show", "train", "widgets"]
+__all__ = [
+    "base",
+    "data",
+    "doctor",
+    "lesson",
+    "models",
+    "report",
+    "show",
+    "train",
+    "widgets",
+]
 __version__ = "0.1.0"
 
 
