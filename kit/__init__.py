@@ -3,7 +3,18 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["base", "data", "explain", "lesson", "models", "report", "show", "train", "widgets"]
+__all__ = [
+    "base",
+    "data",
+    "doctor",
+    "explain",
+    "lesson",
+    "models",
+    "report",
+    "show",
+    "train",
+    "widgets",
+]
 __version__ = "0.1.0"
 
 

@@ -82,7 +82,7 @@ def axes(
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         made = figure.subplots(1, columns)
     if title:
-        _head(np.ravel(made)[0], title)
+        headline(np.ravel(made)[0], title)
     return made
 
 
@@ -127,7 +127,7 @@ def curve(
     if log_y:
         ax.set_yscale("log")
     _label_ends(ax, names if len(names) > 1 else [])
-    _head(ax, title)
+    headline(ax, title)
     return ax
 
 
@@ -157,7 +157,7 @@ def bars(
     ax.invert_yaxis()
     ax.grid(visible=False)
     ax.margins(x=0.12)
-    _head(ax, title)
+    headline(ax, title)
     ax.set(xlabel=xlabel)
     return ax
 
@@ -182,7 +182,7 @@ def calibration(
     for (name, frame), colour in zip(named.items(), _colours(len(named)), strict=True):
         ax.plot(frame["predicted"], frame["observed"], marker="o", color=colour, label=name)
     _label_ends(ax, ["perfect", *named])
-    _head(ax, title)
+    headline(ax, title)
     ax.set(xlabel="predicted", ylabel="observed")
     return ax
 
@@ -201,6 +201,24 @@ def missing(frame: pd.DataFrame, *, title: str, most: int = 20, ax: "Axes | None
     if shares.empty:
         shares = pd.Series({"every column": 0.0})
     return bars(shares, title=title, xlabel="fraction of cells missing", ax=ax)
+
+
+def headline(ax: "Axes", title: str) -> None:
+    """Write the finding above the Axes, in the kit's look, broken where it would run out.
+
+    Args:
+        ax: where the figure has been drawn already.
+        title: what the reader is to see.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    grid = ax.get_subplotspec()
+    n_columns = grid.get_gridspec().ncols if grid else 1
+    n_letters = int(LETTERS_PER_IN * _size_in(ax)[0] / n_columns)
+    ax.set_title(textwrap.fill(title, n_letters), loc="left", fontsize=11, fontweight="bold")
+    ticks = ax.xaxis.get_major_locator()
+    if isinstance(ticks, MaxNLocator) and _whole(ax):
+        ticks.set_params(integer=True)
 
 
 def digest(ax: "Axes | Sequence[Axes] | np.ndarray") -> Digest:
@@ -263,18 +281,6 @@ def _numbers(values: Any) -> str:
         mean = 0.0
     low, mean, high = (f"{v:.3g}" for v in (array.min(), mean, array.max()))
     return f"n={array.size} min={low} mean={mean} max={high}"
-
-
-def _head(ax: "Axes", title: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    grid = ax.get_subplotspec()
-    n_columns = grid.get_gridspec().ncols if grid else 1
-    n_letters = int(LETTERS_PER_IN * _size_in(ax)[0] / n_columns)
-    ax.set_title(textwrap.fill(title, n_letters), loc="left", fontsize=11, fontweight="bold")
-    ticks = ax.xaxis.get_major_locator()
-    if isinstance(ticks, MaxNLocator) and _whole(ax):
-        ticks.set_params(integer=True)
 
 
 def _size_in(ax: "Axes") -> tuple[float, float]:
