@@ -205,4 +205,4 @@ def _distinct(rng: np.random.Generator, d: int, size: int, n: int, halved: bool)
             if halved and not members[0]:
                 members = ~members
             seen.setdefault(members.tobytes(), members.nonzero()[0])
-    return np.array(list(itertools.islice(seen.values(), n)))
+    return np.array(list(itertools.islice(seen.values(), n)), np.int64)

@@ -49,7 +49,7 @@ class Found:
 
     def reaches(self, target: float | None) -> bool:
         """Tell whether the mean error is within `target` of the mean size of a value."""
-        return target is None or self.error_std.mean() <= target * np.abs(self.values).mean()
+        return target is None or bool(self.error_std.mean() <= target * np.abs(self.values).mean())
 
 
 def blocks(

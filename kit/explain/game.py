@@ -24,6 +24,7 @@ AT_ONCE = {"cpu": 160_000, "cuda": 1 << 26, "mps": 1 << 24, "function": 1 << 22}
 class Game:
     """Plays coalitions of players, which are groups of features, against a background."""
 
+    where: str  # the public function that was called, for errors
     scorer: Scorer
     background: Tensor  # (B, F)
     players: Tensor  # (P, F), one where the feature belongs to the player
@@ -40,7 +41,9 @@ class Game:
         rows = self.scorer.tensor(X)
         while True:
             try:
-                return self._odd(rows, members)
+                found = self._odd(rows, members)
+                finite(self.where, found, on="rows that are part background")
+                return found
             except torch.OutOfMemoryError:
                 if self.at_once <= max(self.scorer.width, X.shape[1]):
                     raise
@@ -53,7 +56,7 @@ class Game:
         inside = torch.as_tensor(members).to(self.players) @ self.players  # (n, F)
         B, n = len(self.background), len(inside)
         width = max(self.scorer.width, rows.shape[1])
-        n_back = max(1, min(B, self.at_once // width))
+        n_back = max(1, min(B, self.at_once // (2 * width)))
         n_pairs = max(1, min(n, self.at_once // (2 * n_back * width)))
         n_rows = max(1, min(len(rows), self.at_once // (2 * n_pairs * n_back * width)))
         worths = self._by_rows if self.scorer.chain is None else self._by_layers
@@ -63,7 +66,7 @@ class Game:
             for S in inside.split(n_pairs):
                 # a coalition and its complement side by side; what no player owns is always in
                 both = torch.cat([S + self.given, 1 - S])  # (2k, F)
-                worth = worths(rows, both, b, n_rows).double().cpu().numpy()
+                worth = worths(rows, both, b, n_rows).cpu().double().numpy()
                 k = len(S)
                 if found is None:
                     found = np.zeros((len(rows), n, worth.shape[2]))
@@ -101,10 +104,17 @@ class Game:
         return torch.cat(found)
 
 
-def make(scorer: Scorer, background: np.ndarray, players: list[list[int]], n_features: int) -> Game:
+def make(
+    where: str,
+    scorer: Scorer,
+    background: np.ndarray,
+    players: list[list[int]],
+    n_features: int,
+) -> Game:
     """Set up a game whose players own columns of the rows.
 
     Args:
+        where: the public function that was called, for errors.
         scorer: the model.
         background: rows (B, F) that stand for what is not known.
         players: the columns of each player; columns of no player keep the row's own value.
@@ -115,6 +125,7 @@ def make(scorer: Scorer, background: np.ndarray, players: list[list[int]], n_fea
         owned[player, columns] = 1
     kind = "function" if scorer.width == 0 else scorer.device.type
     return Game(
+        where=where,
         scorer=scorer,
         background=scorer.tensor(background),
         players=scorer.tensor(owned.numpy()),
@@ -123,7 +134,7 @@ def make(scorer: Scorer, background: np.ndarray, players: list[list[int]], n_fea
     )
 
 
-def finite(where: str, scores: np.ndarray) -> None:
+def finite(where: str, scores: np.ndarray, *, on: str = "these rows") -> None:
     """Refuse scores that are NaN or infinite.
 
     Raises:
@@ -133,7 +144,7 @@ def finite(where: str, scores: np.ndarray) -> None:
         n_bad = int((~np.isfinite(scores)).sum())
         raise checks.bad_value(
             where,
-            expected="finite outputs of the model",
+            expected=f"finite outputs of the model on {on}",
             got=checks.Described(f"{n_bad} NaN or infinite of {scores.size}"),
-            remedy="Check the model on these rows: model(X).isfinite().all().",
+            remedy="Look for a log, a root or a division in the model.",
         )

@@ -38,7 +38,7 @@ class Scorer:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Return the scores of any number of rows as float64, computed in batches."""
         batches = np.array_split(rows, ceil(len(rows) * max(self.width, rows.shape[1]) / BATCH))
-        found = [self(self.tensor(batch)).double().cpu().numpy() for batch in batches]
+        found = [self(self.tensor(batch)).cpu().double().numpy() for batch in batches]
         return np.concatenate(found)
 
     def tensor(self, rows: np.ndarray) -> Tensor:
@@ -108,6 +108,12 @@ def evaluating(where: str, model: Any) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def ask(where: str, model: Any, asked: Scorer, rows: np.ndarray) -> np.ndarray:
+    """Return the scores of rows, with the model in eval mode for that long."""
+    with evaluating(where, model):
+        return asked.scores(rows)
 
 
 def _module(model: nn.Module, dtype: str) -> Scorer:
@@ -202,7 +208,7 @@ def _linked(call: Step, link: Step | None, column: int | None) -> Step:
 def _agree(whole: Scorer, chain: chains.Chain, probe: Tensor) -> bool:
     """Hold a chain against its model: hooks, tied layers or a lie in its structure show here."""
     with torch.inference_mode():
-        truth, quick = whole(probe).double(), chain(probe).double()
+        truth, quick = whole(probe).cpu().double(), chain(probe).cpu().double()
     slack = 1e-2 if whole.dtype == torch.bfloat16 else 1e-5
     return truth.shape == quick.shape and torch.allclose(
         truth, quick, rtol=slack, atol=slack * float(truth.abs().max())

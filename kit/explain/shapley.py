@@ -81,7 +81,7 @@ def shap(
         game.finite(WHERE, base)
         active = ignored.active(asked, rows.numbers, back, columns, seed=seed)
         effort = _effort(len(active), pairs, target_error)
-        play = game.make(asked, back, [columns[p] for p in active], len(rows.names))
+        play = game.make(WHERE, asked, back, [columns[p] for p in active], len(rows.names))
         steps = estimate.blocks(play, rows.numbers, (predictions - base) / 2, effort, seed=seed)
         found = _interruptible(steps, len(predictions))
     n_done = sum(len(block.values) for block in found)
@@ -115,7 +115,7 @@ def shap(
             dtype=dtype,
             groups=groups,
         ),
-        ask=partial(_ask, model, asked),
+        ask=partial(scorer.ask, WHERE, model, asked),
         model=model,
         background=back,
     )
@@ -160,11 +160,6 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
         return estimate.Effort(exact=True, first=n_all, most=n_all)
     first = most if target_error is None else min(2 * fewest, most)
     return estimate.Effort(exact=False, first=first, most=most, target=target_error)
-
-
-def _ask(model: Any, asked: scorer.Scorer, rows: np.ndarray) -> np.ndarray:
-    with scorer.evaluating(WHERE, model):
-        return asked.scores(rows)
 
 
 def _interruptible(steps: Iterator[estimate.Found], n_rows: int) -> list[estimate.Found]:

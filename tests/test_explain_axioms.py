@@ -1,0 +1,168 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kit import explain
+
+
+def mlp(*widths, seed=0):
+    torch.manual_seed(seed)
+    layers = []
+    for n_in, n_out in itertools.pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.Tanh()]
+    return nn.Sequential(*layers[:-1]).eval()
+
+
+def explained(d=8, n_outputs=1, **given):
+    rows = np.random.default_rng(0).normal(size=(30, d))
+    return explain.shap(mlp(d, 16, n_outputs), rows, background=rows[:12], **given)
+
+
+def holds(attribution):
+    return explain.check(attribution).table.set_index("check")["holds"]
+
+
+AXIOMS = ["efficiency", "additivity", "linearity", "dummy", "symmetry"]
+
+
+@pytest.mark.parametrize("given", [{}, {"d": 16, "pairs": 60}, {"n_outputs": 3}, {"target": 0}])
+def test_shapley_values_hold_what_they_promise(given):
+    found = explain.check(explained(**given))
+
+    assert found.table["check"].tolist() == [*AXIOMS, "insertion", "deletion", "sanity"]
+    assert found.table["holds"].all()
+    assert found.facts() == {"hold": "8 of 8", "do not": "none"}
+
+
+def test_values_that_do_not_add_up_fail_efficiency_alone():
+    found = explained()
+
+    wrong = holds(dataclasses.replace(found, values=found.values * 1.01))
+
+    assert wrong[~wrong].index.tolist() == ["efficiency"]
+
+
+def changed(found, change):
+    """Return an attribution whose method is another one: `change` of the Shapley values."""
+
+    def rerun(model, **given):
+        again = found.rerun(model, **given)
+        return dataclasses.replace(again, values=change(again.values))
+
+    return dataclasses.replace(found, values=change(found.values), rerun=rerun)
+
+
+def test_a_method_that_is_not_linear_fails():
+    wrong = holds(changed(explained(), np.abs))
+
+    assert not wrong["additivity"]
+    assert wrong["linearity"]
+
+
+def test_a_method_with_a_constant_fails_linearity_and_dummy():
+    wrong = holds(changed(explained(), lambda values: values + 0.1))
+
+    assert not wrong["linearity"]
+    assert not wrong["dummy"]
+    assert wrong["symmetry"]
+
+
+def test_a_method_that_prefers_places_fails_symmetry():
+    wrong = holds(changed(explained(), lambda values: values * np.arange(1, 9)))
+
+    assert not wrong["symmetry"]
+    assert wrong["linearity"]
+
+
+def test_values_in_reverse_are_not_faithful():
+    wrong = holds(changed(explained(), np.negative))
+
+    assert not wrong["insertion"]
+    assert not wrong["deletion"]
+
+
+def test_an_explanation_that_does_not_see_the_weights_fails_sanity():
+    found = explained()
+
+    wrong = holds(dataclasses.replace(found, rerun=lambda model, **given: found))
+
+    assert not wrong["sanity"]
+
+
+def test_groups_and_functions_leave_out_what_makes_no_sense():
+    grouped = explained(groups={"all but two": [2, 3, 4, 5, 6, 7]})
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    function = explain.shap(lambda x: x[:, 0] * x[:, 1], rows, background=rows)
+
+    assert list(holds(grouped).index) == [*AXIOMS[:3], "sanity"]
+    assert list(holds(function).index) == [*AXIOMS, "insertion", "deletion"]
+    assert holds(grouped).all()
+    assert holds(function).all()
+
+
+def test_lime_is_not_held_to_axioms_of_others():
+    rows = np.random.default_rng(0).normal(size=(200, 5))
+    found = explain.lime(mlp(5, 16, 1), rows[:10], train=rows, num_features=5, output="raw")
+
+    checked = explain.check(found).table.set_index("check")
+
+    assert list(checked.index) == ["efficiency", "insertion", "deletion", "sanity"]
+    assert checked["holds"][1:].all()
+
+
+def test_an_attribution_made_by_hand_cannot_be_checked():
+    found = dataclasses.replace(explained(), rerun=None)
+
+    with pytest.raises(ValueError) as caught:
+        explain.check(found)
+
+    assert str(caught.value) == (
+        "explain.check: expected an attribution that can explain other models, got one made by "
+        "Shapley, exact. Pass what explain.shap, explain.lime or explain.text returned."
+    )
+
+
+def test_methods_are_compared_on_the_users_model():
+    rows = np.random.default_rng(0).normal(size=(60, 6))
+
+    found = explain.compare(
+        mlp(6, 16, 2),
+        rows,
+        background=rows[:20],
+        methods=["kit shap", "shap Kernel", "kit lime", "lime"],
+        target=1,
+        n_rows=3,
+    )
+
+    error = found.table.set_index("method")["error"]
+    assert error["kit shap"] < 1e-9
+    assert error["shap Kernel"] < 1e-4  # with six features it tries all coalitions, too
+    assert error["kit lime"] < error["lime"] < 0.5
+    assert (found.table["ms_per_row"] > 0).all()
+    assert found.n_rows == 3
+    assert found.facts()["kit shap"].endswith("ms a row")
+
+
+@pytest.mark.slow  # shap compiles its loops
+def test_permutation_is_compared_at_its_own_default():
+    rows = np.random.default_rng(0).normal(size=(60, 6))
+
+    found = explain.compare(
+        mlp(6, 16, 1), rows, background=rows[:20], methods=["shap Permutation"], n_rows=3
+    )
+
+    assert 0 < found.table["error"][0] < 0.2
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError) as caught:
+        explain.compare(mlp(2, 1), np.zeros((1, 2)), background=np.zeros((1, 2)), methods=["lim"])
+
+    assert str(caught.value) == (
+        "explain.compare: expected a known method, got 'lim' (str). Did you mean 'lime'? "
+        "Known: kit lime, kit shap, lime, shap Kernel, shap Permutation."
+    )
