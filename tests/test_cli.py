@@ -177,7 +177,7 @@ def test_sweeps_run_every_combination_and_failures_are_counted(kit, project):
         ("bad", 6, "failed"),
         ("tiny", 5, "ok"),
         ("tiny", 6, "ok"),
-    ]
+    ], [run["error"] for run in found]
     assert code == 1
     assert out.count("\nfailed ") + out.startswith("failed ") == 2
     assert sorted(err.splitlines()) == [

@@ -23,7 +23,7 @@ from reports import DYING, FAILING, GOOD, SLOW, notebook
 
 from kit import report
 from kit.base import machine, storage
-from kit.report import batch, index, metrics, page, runs
+from kit.report import batch, execute, index, metrics, page, runs
 from kit.report.execute import Kernels
 from kit.report.job import Job
 
@@ -407,6 +407,27 @@ def test_a_kernel_that_starts_after_the_end_was_called_is_ended_too():
 
     assert process.wait(10) == -signal.SIGKILL
     assert watch.reason == "interrupted"
+
+
+@pytest.mark.parametrize(("n_bad_starts", "status"), [(1, "ok"), (2, "failed")])
+def test_a_kernel_that_does_not_come_up_gets_a_second_start(
+    tmp_path, monkeypatch, n_bad_starts, status
+):
+    real, calls = execute.execute_notebook, []
+
+    def start(*given, **named):
+        calls.append(given)
+        if len(calls) <= n_bad_starts:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return real(*given, **named)
+
+    monkeypatch.setattr(execute, "execute_notebook", start)
+    job = Job(notebook(tmp_path / "tiny.ipynb", GOOD), {})
+
+    (ended,) = batch.run_all([job], out=tmp_path / "out")
+
+    assert ended.run["status"] == status
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("full", ["always", "after the notebook"])

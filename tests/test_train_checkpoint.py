@@ -123,7 +123,8 @@ def test_a_training_that_is_killed_while_it_writes_goes_on_to_the_same_bits(tmp_
 def test_a_training_in_a_process_of_its_own_is_killed_from_outside_and_goes_on(tmp_path):
     path = tmp_path / "run.safetensors"
     code = f"""
-import sys, time
+import sys, time, torch
+torch.set_num_threads(1)  # as here: sums in another order would be other bits
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_train_checkpoint import Fragile, fit
 class Slow(Fragile):

@@ -149,17 +149,17 @@ def test_the_loss_that_the_targets_choose_is_that_of_torch(kind):
     assert torch.equal(loss_for(y)(outputs, y), TEXTBOOK_LOSSES[kind](outputs, y))
 
 
+@pytest.mark.parametrize("kind", ["yes/no", "quantity"])
 @pytest.mark.parametrize("shape", [(N,), (N, 1)])
-def test_targets_in_a_column_and_outputs_in_a_row_do_not_broadcast(shape):
+def test_targets_in_a_column_and_outputs_in_a_row_do_not_broadcast(shape, kind):
     """(rows, 1) beside (rows,) makes torch compare every row with every other."""
-    flat, column = fresh(), nn.Sequential(fresh(), nn.Flatten(0))
+    flat, column, y = nn.Sequential(fresh(), nn.Flatten(0)), fresh(), TARGETS[kind]
+    expected = train.fit(fresh(), X, y, epochs=1)
 
-    one = train.fit(flat, X, SUM.reshape(shape), epochs=1)
-    two = train.fit(column, X, SUM.reshape(shape), epochs=1)
+    one, two = (train.fit(model, X, y.reshape(shape), epochs=1) for model in (flat, column))
 
-    assert one.table.equals(two.table)
-    expected = train.fit(fresh(), X, SUM, epochs=1)
     assert one.table.equals(expected.table)
+    assert two.table.equals(expected.table)
 
 
 def test_several_quantities_at_once_and_narrow_integers_are_taken():

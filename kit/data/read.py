@@ -100,7 +100,7 @@ def describe(frame: pd.DataFrame, read_as: dict[str, str] | None = None) -> pd.D
                 "missing": int(column.isna().sum()),
                 "missing_frac": float(column.isna().mean()),
                 "distinct": _distinct(present),
-                "example": str(present.iloc[0]) if len(present) else "",
+                "example": _example(present),
             }
         )
         if read_as is not None:
@@ -182,6 +182,13 @@ def _dates(words: pd.Series, kind: str) -> tuple[pd.Series | None, str]:
     utc = kind != "dates"
     dates = pd.to_datetime(words, format="ISO8601", errors="coerce", utc=utc)
     return (dates, kind) if dates.notna().all() else (None, "text")
+
+
+def _example(present: pd.Series) -> str:
+    if present.empty:
+        return ""
+    first = present.iloc[0]
+    return f"{first:.6g}" if isinstance(first, float) else str(first)
 
 
 def _distinct(present: pd.Series) -> int:

@@ -19,7 +19,7 @@ from kit.report import index, metrics, notebooks, page, runs
 from kit.report.execute import Kernels, Outcome, execute
 from kit.report.job import Job
 
-PARTIAL = ".partial.ipynb"
+UNFINISHED = ".unfinished.ipynb"
 FIGURE = "figure.png"
 INTERRUPTED = "interrupted by Ctrl-C"
 
@@ -107,7 +107,7 @@ def run_one(
         outcome = execute(
             job.path,
             job.given,
-            partial=folder / PARTIAL,
+            unfinished=folder / UNFINISHED,
             kernels=kernels,
             threads=threads,
             timeout=timeout,
@@ -119,7 +119,7 @@ def run_one(
         return _lost(job, folder or out, error, started, time.perf_counter() - clock)
     finally:
         if folder:
-            (folder / PARTIAL).unlink(missing_ok=True)
+            (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def claim(out: Path, name: str) -> Path:

@@ -5,9 +5,10 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def execute(
     path: Path,
     parameters: Mapping[str, Any],
     *,
-    partial: Path,
+    unfinished: Path,
     kernels: Kernels,
     threads: int = 1,
     timeout: float | None = None,
@@ -165,7 +166,7 @@ def execute(
     Args:
         path: the notebook; it stays as it is.
         parameters: name -> value, injected by papermill after the cell tagged `parameters`.
-        partial: file that holds the notebook as far as it has come.
+        unfinished: file that holds the notebook as far as it has come.
         kernels: where the kernel is listed while it lives.
         threads: most threads that the kernel's numerical libraries take.
         timeout: seconds for the whole run; None waits for ever.
@@ -174,22 +175,24 @@ def execute(
         The notebook with its outputs, and the error if a cell failed or the kernel died.
 
     Raises:
-        OSError: `partial` cannot be written.
+        OSError: `unfinished` cannot be written.
     """
     start = time.perf_counter()
     error, traceback = None, ""
     with kernels.watched(timeout=timeout) as watch:
+        run = partial(
+            execute_notebook,
+            _unformatted(path),
+            _unformatted(unfinished),
+            dict(parameters),
+            engine_name=ENGINE,
+            kernel_name=KERNEL,
+            progress_bar=False,
+            watch=watch,
+            environment=_environment(threads),
+        )
         try:
-            execute_notebook(
-                _unformatted(path),
-                _unformatted(partial),
-                dict(parameters),
-                engine_name=ENGINE,
-                kernel_name=KERNEL,
-                progress_bar=False,
-                watch=watch,
-                environment=_environment(threads),
-            )
+            _with_second_start(run, watch)
         except OSError:
             raise
         except Exception as raised:  # whatever ends a run is its outcome, and other runs go on
@@ -201,6 +204,16 @@ def execute(
         seconds=time.perf_counter() - start,
         peak_memory_mib=watch.peak_mib,
     )
+
+
+def _with_second_start(run: Callable[[], object], watch: Watch) -> None:
+    """Run once more if the kernel never came up: two processes may draw the same free port."""
+    try:
+        run()
+    except RuntimeError:
+        if watch.cell is not None or watch.reason:
+            raise
+        run()
 
 
 def _environment(threads: int) -> dict[str, str]:
