@@ -64,6 +64,19 @@ def _calibration_signed(p, truth, n_bins=10):
 
 # exercise -> wrong answers that a learner might give; an exercise without them fails the test
 WRONG = {
+    "explain.shapley": [
+        lambda game, player: game[frozenset({player})] - game[frozenset()],
+        lambda game, player: game[max(game, key=len)] - game[max(game, key=len) - {player}],
+        # the mean over sets instead of orders: right for two players, and only for them
+        lambda game, player: np.mean(
+            [game[s | {player}] - game[s] for s in game if player not in s]
+        ),
+    ],
+    "explain.slopes": [
+        lambda z, f, weight: np.linalg.lstsq(z, f, rcond=None)[0],
+        lambda z, f, weight: np.linalg.lstsq(np.c_[np.ones(len(z)), z], f, rcond=None)[0][1:],
+        lambda z, f, weight: np.linalg.lstsq(z * weight[:, None], f * weight, rcond=None)[0],
+    ],
     "start.late_frac": [
         lambda delay: (delay.dropna() > 15).mean(),
         lambda delay: (delay >= 15).sum() / len(delay),

@@ -69,7 +69,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Moments:
-    """What a row's kernel says of the predictions: covariances with being in each bin, mean, …"""
+    """What a row's kernel says of the predictions: covariances with each bin, mean, mean square."""
 
     covariance: Float64[np.ndarray, "rows columns outputs"]
     mean: Float64[np.ndarray, "rows 1 outputs"]  # less the centre, as all predictions here
