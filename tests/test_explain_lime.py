@@ -174,6 +174,8 @@ def test_weights_of_all_classes_cancel_and_one_class_is_its_column():
     np.testing.assert_allclose(every.values.sum(2), 0, atol=1e-5)
     np.testing.assert_allclose(every.base_values.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(one.values, every.values[:, :, 2], atol=1e-6)
+    kept_axis = lime(net(), ROWS, train=TRAIN, num_features=5, samples=512, target="all")
+    assert kept_axis.values.shape == (6, 5, 1)
 
 
 def test_a_module_of_one_logit_is_explained_as_its_probability():
@@ -374,8 +376,15 @@ def holed(array):
         (
             {"model": lambda X: np.where(X[:, 0] > -0.5, np.nan, 1.0)},
             (
-                "explain.lime: expected finite outputs of the model, got 5 NaN or infinite of 6. "
-                "Check the model on these rows: model(X).isfinite().all()."
+                "explain.lime: expected finite outputs of the model on these rows, "
+                "got 5 NaN or infinite of 6. Look for a log, a root or a division in the model."
+            ),
+        ),
+        (
+            {"model": lambda X: np.full(len(X), 1.0 if len(X) == 6 else np.inf)},
+            (
+                "explain.lime: expected finite outputs of the model on perturbed rows, got 2048 "
+                "NaN or infinite of 2048. Look for a log, a root or a division in the model."
             ),
         ),
         (

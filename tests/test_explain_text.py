@@ -3,15 +3,17 @@ import math
 import re
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lime.lime_text import LimeTextExplainer
+from nbconvert import HTMLExporter
 from torch import nn
 
-from kit.explain import hiding, units
+from kit.explain import hiding, lime_text, units
 from kit.explain.text import text
 
 PAD, MASK = 0, 1
@@ -245,6 +247,35 @@ def test_gradients_are_those_of_scaling_each_embedding():
     assert found.method == "gradient × embedding, not Shapley"
 
 
+def test_gradients_go_through_every_embedding_of_the_ids_and_leave_nothing_behind():
+    class TwoWays(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.deep = nn.Embedding(32, 1), nn.Embedding(32, 4)
+
+        def forward(self, ids):
+            return self.wide(ids).sum((1, 2)) + 2 * self.deep(ids).sum((1, 2))
+
+    model = TwoWays()
+    ids = torch.tensor(Words()(TEXTS[0])["input_ids"])
+
+    found = text(model, Words(), TEXTS[:1], method="gradients")
+
+    each = model.wide(ids).sum(1) + 2 * model.deep(ids).sum(1)
+    np.testing.assert_allclose(found.values[0], each.detach().numpy(), rtol=1e-5)
+    assert not model.wide._forward_hooks
+    assert model.wide.weight.grad is None
+
+
+def test_lime_takes_out_every_number_of_units_equally_often():
+    drawn = lime_text.operator(20, 200, 0)
+
+    n_out = 20 - drawn.members.sum(1)
+
+    assert np.bincount(n_out).tolist() == [1] + 20 * [10]  # the whole text comes once
+    assert drawn.members[-1].all()
+
+
 def test_probabilities_and_one_class_can_be_explained():
     both = text(MODEL, Words(), TEXTS, output="probability")
     one = text(MODEL, Words(), TEXTS, output="probability", target=1)
@@ -318,6 +349,19 @@ def test_the_picture_is_static_escaped_and_says_in_words_what_colours_say():
     assert "raised by &#x27;&lt;&#x27; +1; lowered by &#x27;&amp;&#x27; -2" in html
     shown = re.sub(r"<sup>.*?</sup>|<small>.*?</small>|<[^>]+>", "", found.highlight(0).html)
     assert shown == "a&lt;b &amp; c"
+
+
+def test_the_picture_survives_nbconvert():
+    found = text(lambda ids: (ids == 97).sum(1), Letters(), ["a<b"], mask_id=1)
+    shown = nbformat.v4.new_output("display_data", {"text/html": found._repr_html_()})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[shown])])
+
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+
+    spans = re.findall(r"<span.*?</span>", found.highlight(0).html)
+    assert len(spans) == 3
+    assert all(span in page for span in spans)
+    assert repr(found.highlight(0)) in page
 
 
 def test_colours_of_units_keep_dark_text_readable():
@@ -436,8 +480,8 @@ BAD = [
     (
         {"model": lambda ids: ids.sum(1) / 0.0},
         (
-            "finite outputs of the model, got 2 NaN or infinite of 2. "
-            "Check the model on these rows: model(X).isfinite().all()."
+            "finite outputs of the model on texts with units hidden, got 2 NaN or infinite of 2. "
+            "Look for a log, a root or a division in the model."
         ),
     ),
 ]

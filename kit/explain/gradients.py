@@ -21,7 +21,7 @@ def of(
 
     Args:
         where: the public function that was called, for errors.
-        model: the module whose first embedding of the ids is taken.
+        model: the module, whose embeddings of the ids are all taken.
         ask: its scores.
         text: the text.
 
@@ -40,15 +40,21 @@ def of(
                 got=checks.Described(type(model).__name__),
                 remedy="Pass method='shap', which only asks the model for scores.",
             )
-        vectors = found[0]  # (1, T, C)
-        slopes = [torch.autograd.grad(s, vectors, retain_graph=True)[0] for s in scores]
-    each = torch.stack(
-        [(slope * vectors.detach()).sum((0, 2)) for slope in slopes], dim=1
-    )  # (T, K)
+        slopes = [
+            torch.autograd.grad(score, found, retain_graph=True, materialize_grads=True)
+            for score in scores
+        ]
+    per_token = [
+        torch.stack(
+            [(slope * v.detach()).sum((0, 2)) for slope, v in zip(each, found, strict=True)]
+        )
+        for each in slopes
+    ]  # for each output (embeddings, T)
     values = np.zeros((len(text.spans), len(scores)))
     real = text.owner >= 0
-    np.add.at(values, text.owner[real], each.double().cpu().numpy()[real])
-    return values, scores.detach().double().cpu().numpy()
+    tokens = torch.stack(per_token).sum(1).T.cpu().double().numpy()  # (T, K)
+    np.add.at(values, text.owner[real], tokens[real])
+    return values, scores.detach().cpu().double().numpy()
 
 
 @contextmanager
@@ -57,10 +63,10 @@ def _caught(model: Any, ids: Tensor, found: list[Tensor]) -> Iterator[None]:
 
     def hook(_: nn.Module, given: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
         # positions are embedded too: only what is asked with the ids themselves counts
-        if found or given[0].shape != ids.shape or not torch.equal(given[0], ids):
+        if given[0].shape != ids.shape or not torch.equal(given[0], ids):
             return vectors
         found.append(vectors.detach().requires_grad_())
-        return found[0]
+        return found[-1]
 
     modules = model.modules() if isinstance(model, nn.Module) else []
     handles = [m.register_forward_hook(hook) for m in modules if isinstance(m, nn.Embedding)]

@@ -48,7 +48,7 @@ class Hider:
         together = max(1, HELD // (width * len(members)))
         parts = np.array_split(rows, -(-len(rows) // together))
         found = np.concatenate([self._worths(part, members, width) for part in parts])
-        game.finite(self.where, found)
+        game.finite(self.where, found, on="texts with units hidden")
         return found
 
     def _worths(self, rows: np.ndarray, members: np.ndarray, width: int) -> np.ndarray:
@@ -91,7 +91,7 @@ class Hider:
     def _batch(self, ids: np.ndarray) -> np.ndarray:
         """Score one batch; halved where a GPU has no room for it."""
         try:
-            return self.ask(self.ask.tensor(ids)).double().cpu().numpy()
+            return self.ask(self.ask.tensor(ids)).cpu().double().numpy()
         except torch.OutOfMemoryError:
             if len(ids) == 1:
                 raise

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ def lime(
             hardly do.
         seed: of the perturbations.
         categorical: numbers or names of columns that hold codes.
-        target: the class to explain; None or "all" for every output.
+        target: the class to explain; None explains the only output or every one, and "all" every
+            output, with an axis for them even if there is one.
         output: "auto" explains the probabilities of a module, and what a function returns as it is;
             "raw" for a module that predicts a quantity, else as in `explain.shap`.
 
@@ -80,12 +82,12 @@ def lime(
     scale = _scale(model, output)
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows, output=scale, target=target, dtype="auto")
-        predictions = asked(asked.tensor(rows)).double().cpu().numpy()  # (N, K)
+        predictions = asked(asked.tensor(rows)).cpu().double().numpy()  # (N, K)
         game.finite(WHERE, predictions)
         near = local.near(space, rows)
         moments = local.moments(WHERE, asked, space, near, samples=samples, seed=seed)
     fit = local.fit(moments, near, predictions, num_features=num_features, seed=seed)
-    alone = predictions.shape[1] == 1
+    alone = predictions.shape[1] == 1 and target != "all"
     found = {name: array[..., 0] if alone else array for name, array in fit.items()}
     words = np.array([*space.labels, "not in training"], object)
     return record(
@@ -102,9 +104,9 @@ def lime(
             "stability": found["stability"],
             "conditions": words[space.find(rows)],
         },
-        rerun=lambda other: lime(
-            other,
-            X,
+        rerun=partial(
+            lime,
+            X=X,
             train=train,
             num_features=num_features,
             samples=samples,
@@ -113,7 +115,9 @@ def lime(
             target=target,
             output=output,
         ),
+        ask=partial(scorer.ask, WHERE, model, asked),
         model=model,
+        background=known.numbers,
     )
 
 
