@@ -49,7 +49,7 @@ def main() -> None:
     facts = common.machine(["papermill", "nbclient", "ipykernel"])
     facts["cores"] = machine.cores()
     common.write(
-        "bench_report",
+        "report",
         title="Reports: four runs at two a time, against a loop",
         text=TEXT.format(rows=rows),
         sections=[

@@ -63,7 +63,7 @@ def test_a_benchmark_runs_without_its_peers_and_names_them(script, tmp_path):
     assert record["skipped"] == list(wanted)
     assert all(record["tables"].values())
     assert all(f"## {title}\n" in page for title in record["tables"])
-    assert f"Skipped, not installed here: {', '.join(wanted)}." in page
+    assert not wanted or f"Skipped, not installed here: {', '.join(wanted)}." in page
     assert not any(private in page for private in (platform.node(), str(ROOT), str(Path.home())))
 
 

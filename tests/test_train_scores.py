@@ -84,12 +84,13 @@ def test_quantities_are_scored_as_by_scikit_learn(seed, n):
 
 
 @pytest.mark.parametrize("truth", [True, False])
-def test_truth_of_one_class_has_no_curve_and_no_crash(truth):
+def test_truth_of_one_class_has_no_curve_and_no_crash(truth, recwarn):
     found = train.score(torch.tensor([truth] * 5), torch.tensor([[0.3, 0.7]] * 5))
 
     assert math.isnan(found["roc_auc"])
     assert math.isnan(found["pr_auc"])
     assert "roc_auc –" in str(found)
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_class_that_no_row_has_is_left_out_of_the_means():
