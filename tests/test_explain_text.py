@@ -351,6 +351,15 @@ def test_the_picture_is_static_escaped_and_says_in_words_what_colours_say():
     assert shown == "a&lt;b &amp; c"
 
 
+def test_what_is_in_no_unit_is_shown_too():
+    found = text(MODEL, Words(), [" w1  w2 \n"], target=0)
+
+    html = found.highlight(0).html
+
+    shown = re.sub(r"<sup>.*?</sup>|<small>.*?</small>|<[^>]+>", "", html)
+    assert shown == " w1  w2 \n"
+
+
 def test_the_picture_survives_nbconvert():
     found = text(lambda ids: (ids == 97).sum(1), Letters(), ["a<b"], mask_id=1)
     shown = nbformat.v4.new_output("display_data", {"text/html": found._repr_html_()})
