@@ -71,13 +71,14 @@ def test_facts_lead_with_the_strongest_feature_and_tell_the_error():
 def test_top_orders_the_features_of_one_row():
     found = made(outputs=["yes", "no"])
 
-    top = found.top(2, 3, output="no")
+    top = found.top(11, 3, output="no")
 
-    column = found.values[2, :, 1]
+    column = found.values[11, :, 1]
+    assert column[2] < 0 < column[3]  # the strongest one lowers the prediction
     order = np.argsort(-np.abs(column))[:3]
     assert top["feature"].tolist() == [found.names[j] for j in order]
     assert_allclose(top["value"], column[order])
-    assert_allclose(top["data"], found.data[2, order])
+    assert_allclose(top["data"], found.data[11, order])
     assert_allclose(top["error_std"], np.abs(column[order]) / 100)
 
 
@@ -207,6 +208,7 @@ def test_texts_of_different_lengths_keep_their_own_tokens():
 
     assert explanation[1].data.tolist() == ["a", "cat"]
     assert_allclose(explanation[0].values, found.values[0])
+    assert_allclose(explanation[1].values, found.values[1, :2])
     assert "cat" in stock.plots.text(explanation[0], display=False)
     sizes = found.table.set_index("feature")["mean_abs_value"]
     assert_allclose(sizes["cat"], np.abs(found.values[:, 1]).mean())

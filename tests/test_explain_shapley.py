@@ -478,7 +478,7 @@ def test_a_hundred_thousand_rows_go_in_blocks_behind_a_bar(monkeypatch):
     monkeypatch.setattr(progress, "track", track)
     found = explain.shap(lambda x: x[:, 0] * x[:, 1] + x[:, 2], X, background=np.zeros((1, 3)))
 
-    assert labels == [("explaining", 782)]
+    assert labels == [("explaining", 391)]
     np.testing.assert_allclose(found.values[:, 0], X[:, 0] * X[:, 1] / 2, atol=1e-9)
 
 
@@ -499,9 +499,9 @@ def test_an_interrupt_returns_the_rows_that_are_done(n_blocks, monkeypatch):
         found = explain.shap(tangled(0), X, background=X[:2])
 
     assert str(caught[0].message) == (
-        "explain.shap: interrupted after 256 of 640 rows; those are returned."
+        "explain.shap: interrupted after 512 of 1280 rows; those are returned."
     )
-    assert len(found.values) == len(found.data) == len(found.predictions) == 256
+    assert len(found.values) == len(found.data) == len(found.predictions) == 512
 
 
 def test_a_model_in_train_mode_is_put_in_eval_mode_and_back():

@@ -284,7 +284,29 @@ def test_probabilities_and_one_class_can_be_explained():
     assert one.outputs is None
     np.testing.assert_allclose(both.values.sum(2), 0, atol=1e-9)
     np.testing.assert_allclose(one.values, both.one(1).values)
-    assert one.rerun(MODEL).values.tolist() == one.values.tolist()
+
+
+def test_rerun_asks_another_model_with_the_same_settings():
+    long = " ".join(WORDS[:13])
+    other = Reader().double().eval()
+    nn.init.zeros_(other.head.weight)
+    settings = {"mask": "delete", "pairs": 40, "seed": 3, "target": 1, "output": "probability"}
+    found = text(MODEL, Words(), [long], **settings)
+
+    again, elsewhere = found.rerun(MODEL), found.rerun(other)
+
+    assert again.values.tolist() == found.values.tolist()
+    np.testing.assert_allclose(elsewhere.values, 0, atol=1e-9)
+
+
+def test_a_text_is_shown_with_the_output_that_the_model_favours():
+    found = text(MODEL, Words(), TEXTS)
+
+    shown = [repr(found.highlight(i)) for i in range(3)]
+
+    favoured = found.predictions.argmax(1)
+    assert set(favoured) == {0, 1}
+    assert shown == [repr(found.highlight(i, output=int(k))) for i, k in enumerate(favoured)]
 
 
 def test_units_are_tokens_words_or_sentences_and_cover_what_is_said():
@@ -349,6 +371,15 @@ def test_the_picture_is_static_escaped_and_says_in_words_what_colours_say():
     assert "raised by &#x27;&lt;&#x27; +1; lowered by &#x27;&amp;&#x27; -2" in html
     shown = re.sub(r"<sup>.*?</sup>|<small>.*?</small>|<[^>]+>", "", found.highlight(0).html)
     assert shown == "a&lt;b &amp; c"
+
+
+def test_what_is_in_no_unit_is_shown_too():
+    found = text(MODEL, Words(), [" w1  w2 \n"], target=0)
+
+    html = found.highlight(0).html
+
+    shown = re.sub(r"<sup>.*?</sup>|<small>.*?</small>|<[^>]+>", "", html)
+    assert shown == " w1  w2 \n"
 
 
 def test_the_picture_survives_nbconvert():

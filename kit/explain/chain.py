@@ -4,8 +4,9 @@ Numbers lie as (features, rows), the transpose of what torch's layers take: matr
 outputs are up to four times as fast that way, and what holds for each number alone does not care.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,21 @@ ELEMENTWISE = (
 Step = Callable[[Tensor], Tensor]
 
 
+class Rooms:
+    """Memory that is used again: fresh pages from the system may cost more than the work."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.kept: dict[int, Tensor] = {}
+
+    def take(self, number: int, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return a tensor of `shape` with anything in it, valid until the next of its number."""
+        size = prod(shape)
+        if number not in self.kept or self.kept[number].numel() < size:
+            self.kept[number] = like.new_empty(size)
+        return self.kept[number][:size].view(*shape)
+
+
 @dataclass(frozen=True)
 class Linear:
     """A Linear layer on (features, rows)."""
@@ -36,13 +52,11 @@ class Linear:
     weight: Tensor  # (outputs, inputs)
     bias: Tensor | None
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, out: Tensor | None = None) -> Tensor:
         """Return (outputs, rows)."""
-        return (
-            self.weight @ z
-            if self.bias is None
-            else torch.addmm(self.bias[:, None], self.weight, z)
-        )
+        if self.bias is None:
+            return torch.mm(self.weight, z, out=out)
+        return torch.addmm(self.bias[:, None], self.weight, z, out=out)
 
 
 @dataclass(frozen=True)
@@ -53,14 +67,23 @@ class Chain:
     inner: tuple[Step, ...]
     last: Linear | None  # None where the scores are not linear in what comes before
 
+    @property
+    def width(self) -> int:
+        """Outputs of the widest Linear layer."""
+        layers = [self.first, self.last, *self.inner]
+        return max(len(layer.weight) for layer in layers if isinstance(layer, Linear))
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the scores (n, K) of rows (n, F), as the model itself does."""
-        return self.finish(self.body(self.first(x.t()))).t()
+        return self.finish(self.body(self.first(x.t()), Rooms())).t()
 
-    def body(self, z: Tensor) -> Tensor:
+    def body(self, z: Tensor, rooms: Rooms) -> Tensor:
         """Apply all layers but the ends to (H, n); `z` may be overwritten."""
-        for step in self.inner:
-            z = step(z)
+        for number, step in enumerate(self.inner, start=1):
+            if isinstance(step, Linear):
+                z = step(z, out=rooms.take(number, (len(step.weight), z.shape[1]), like=z))
+            else:
+                z = step(z)
         return z
 
     def finish(self, z: Tensor) -> Tensor:

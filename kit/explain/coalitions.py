@@ -133,14 +133,17 @@ def fitted(members: Bool[np.ndarray, "pairs players"]) -> Operator:
     """
     n, d = members.shape
     Z = np.where(np.vstack([members, np.ones(d, bool)]), 1.0, -1.0)  # (n + 1, d), everyone last
-    together = Z @ Z.T
-    rest = Z.sum(1, keepdims=True) - Z  # (n + 1, d): dot product with everyone but i
-    covariance = np.diag(np.append(_noise(members), EXACT_WORTH))  # of the odd worths
-    to_players = np.zeros_like(Z)  # covariance of the odd worths with the players' values
+    total = np.arange(-d, d + 1.0)  # all that a dot product can be: polynomials are looked up
+    of_odd, of_players = np.zeros_like(total), np.zeros_like(total)
     for size, variance in ((3, TRIPLES), (5, FIVES)):
         each = variance / max(comb(d, size), 1)
-        covariance += each * _elementary(size, together, d)
-        to_players += each * 2 / size * Z * _elementary(size - 1, rest, d - 1)
+        of_odd += each * _elementary(size, total, d)
+        of_players += each * 2 / size * _elementary(size - 1, total, d - 1)
+    small = Z.astype(np.float32)  # whole numbers: exact
+    covariance = of_odd[(small @ small.T).astype(np.intp) + d]  # of the odd worths
+    covariance[np.diag_indices(n + 1)] += np.append(_noise(members), EXACT_WORTH)
+    rest = Z.sum(1, keepdims=True) - Z  # (n + 1, d): dot product with everyone but i
+    to_players = Z * of_players[rest.astype(np.intp) + d]  # of odd worths with players' values
     factor = linalg.cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
     solved = linalg.cho_solve(factor, np.hstack([Z, to_players]), check_finite=False)
     # few pairs may leave a direction open (or nearly): nothing is said of it, rather than anything

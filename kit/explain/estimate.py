@@ -10,7 +10,7 @@ import numpy as np
 from kit.base import progress
 from kit.explain import coalitions
 
-BLOCK = 128  # rows that share their coalitions
+BLOCK = 256  # rows that share their coalitions
 SEEDS = 4  # sets of coalitions that blocks take in turn, so that their errors do not line up
 HELD = 1 << 24  # worths held at once: 128 MiB
 TOGETHER = 2048  # pairs in one system of equations; of more, several systems are averaged

@@ -6,7 +6,7 @@ a Linear, S @ (x W) + (1 - S) @ (b W) is the first layer, whose background half 
 where it ends in one, the mean is taken before it. Both are exact, and either may be absent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from kit.base import checks
+from kit.explain.chain import Rooms
 from kit.explain.scorer import Scorer
 
 # numbers of the widest layer held at once: a CPU's second-level cache, or a slice of a GPU
-AT_ONCE = {"cpu": 160_000, "cuda": 1 << 26, "mps": 1 << 24, "function": 1 << 22}
+AT_ONCE = {"cpu": 240_000, "cuda": 1 << 26, "mps": 1 << 24, "function": 1 << 22}
+OWN = 1 << 20  # numbers of rows' own halves of the first layer
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Game:
     players: Tensor  # (P, F), one where the feature belongs to the player
     given: Tensor  # (F,), one for features that no player owns: they are the row's own
     at_once: int
+    rooms: Rooms = field(default_factory=Rooms)
 
     def odd(
         self, X: np.ndarray, members: Bool[np.ndarray, "pairs players"]
@@ -45,9 +48,10 @@ class Game:
                 finite(self.where, found, on="rows that are part background")
                 return found
             except torch.OutOfMemoryError:
-                if self.at_once <= max(self.scorer.width, X.shape[1]):
+                if self.at_once <= self._width(X.shape[1]):
                     raise
                 self.at_once //= 2
+                self.rooms = Rooms()
             # outside the except block: the traceback there still holds the tensors
             if self.scorer.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -55,7 +59,7 @@ class Game:
     def _odd(self, rows: Tensor, members: np.ndarray) -> np.ndarray:
         inside = torch.as_tensor(members).to(self.players) @ self.players  # (n, F)
         B, n = len(self.background), len(inside)
-        width = max(self.scorer.width, rows.shape[1])
+        width = self._width(rows.shape[1])
         n_back = max(1, min(B, self.at_once // (2 * width)))
         n_pairs = max(1, min(n, self.at_once // (2 * n_back * width)))
         n_rows = max(1, min(len(rows), self.at_once // (2 * n_pairs * n_back * width)))
@@ -91,17 +95,28 @@ class Game:
         chain = self.scorer.chain
         assert chain is not None
         known = S.t()  # (F, k)
-        k, B = len(S), len(b)
+        k, B, F = len(S), len(b), rows.shape[1]
         rest = chain.first((b.t()[:, None] * (1 - known)[:, :, None]).flatten(1))
         rest = rest.view(-1, 1, k, B)  # (H, 1, k, B), the same for every row
-        found = []
-        for x in rows.split(n_rows):
-            own = chain.first.weight @ (x.t()[:, :, None] * known[:, None]).flatten(1)  # (H, r k)
-            z = own.view(-1, len(x), k, 1) + rest
-            z = chain.body(z.flatten(1))
-            z = chain.finish(z.view(len(z), -1, B).mean(2))  # (K, r k)
-            found.append(z.view(-1, len(x), k).permute(1, 2, 0))
-        return torch.cat(found)
+        even = rest.new_full((B,), 1 / B)
+        means = []
+        for some in rows.split(max(n_rows, OWN // (k * max(F, len(rest))))):
+            own = chain.first.weight @ (some.t()[:, :, None] * known[:, None]).flatten(1)
+            own = own.view(-1, len(some), k, 1)  # (H, R, k, 1)
+            for x in own.split(n_rows, dim=1):
+                room = self.rooms.take(0, (len(x), x.shape[1], k, B), like=rest)
+                z = torch.add(x, rest, out=room).flatten(1)  # (H, r k B)
+                z = chain.body(z, self.rooms)
+                means.append(torch.mv(z.reshape(-1, B), even).view(len(z), -1))
+        scores = chain.finish(torch.cat(means, dim=1))  # (K, N k)
+        return scores.view(-1, len(rows), k).permute(1, 2, 0)
+
+    def _width(self, n_features: int) -> int:
+        """Return how many numbers one row of the background takes at the widest."""
+        if self.scorer.chain is None:
+            return max(self.scorer.width, n_features)
+        # inputs are formed for the background alone, once for all rows: they may take more
+        return max(self.scorer.chain.width, n_features // 8)
 
 
 def make(

@@ -11,7 +11,7 @@ from kit.explain.scorer import Scorer
 from kit.explain.units import Text
 
 MASKS = ("token", "delete")
-TOKENS = {"cpu": 1 << 13}  # tokens in one batch
+TOKENS = {"cpu": 1 << 11}  # tokens in one batch: more no longer fit a cache
 TOKENS_GPU = 1 << 17
 HELD = 1 << 22  # tokens of sequences that wait
 

@@ -51,11 +51,10 @@ def waterfall(
     ax.axvline(float(one.base_values[row]), color=show.FAINT, linewidth=1, linestyle="--")
     ax.invert_yaxis()
     ax.grid(visible=False)
-    ax.margins(x=0.15)
-    ax.set(
-        title=f"Row {row}: from {one.base_values[row]:.3g} to {one.predictions[row]:.3g}",
-        xlabel="prediction (dashed: the base value)",
-    )
+    ax.use_sticky_edges = False  # bars that start off zero would leave no room for their labels
+    ax.margins(x=0.18)
+    ax.set(xlabel="prediction (dashed: the base value)")
+    show.headline(ax, f"Row {row}: from {one.base_values[row]:.3g} to {one.predictions[row]:.3g}")
     return ax
 
 
@@ -74,10 +73,8 @@ def beeswarm(attribution: "Attribution", *, n: int, output: int, ax: "Axes | Non
     ax.set_yticks(range(len(order)), [one.names[j] for j in order])
     ax.invert_yaxis()
     ax.grid(visible=False)
-    ax.set(
-        title=f"{one.names[order[0]]} moves predictions most",
-        xlabel="contribution to the prediction (blue: low value of the feature, orange: high)",
-    )
+    ax.set(xlabel="contribution (blue: low value of the feature, orange: high)")
+    show.headline(ax, f"{one.names[order[0]]} moves predictions most")
     return ax
 
 
