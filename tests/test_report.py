@@ -19,6 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nbformat import v4
+from papermill.iorw import papermill_io
 from reports import DYING, FAILING, GOOD, SLOW, notebook
 
 from kit import report
@@ -385,6 +386,18 @@ def test_the_index_lists_them_all(done):
     text = (done["good"].folder.parent / index.FILE).read_text()
 
     assert "5 runs, newest first; 3 failed" in text
+
+
+def test_relative_folders_hold_whatever_directory_papermill_remembers(tmp_path, monkeypatch):
+    path = notebook(tmp_path / "tiny.ipynb", "import time\n\ntime.sleep(2 * x)")
+    files = papermill_io.get_handler("local")
+    before = files.cwd(str(tmp_path / "gone"))
+    monkeypatch.chdir(tmp_path)
+
+    ended = batch.run_all([Job(path, {"x": x}) for x in range(2)], out=Path("out"), workers=2)
+
+    assert [(each.run["status"], each.run["error"]) for each in ended] == [("ok", None)] * 2
+    assert files.cwd(before) == str(tmp_path / "gone")
 
 
 def test_plain_papermill_runs_the_same_notebook(tmp_path):

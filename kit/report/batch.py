@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from papermill.iorw import local_file_io_cwd
 
 from kit.base import checks, machine, storage
 from kit.report import index, metrics, notebooks, page, runs
@@ -66,7 +67,8 @@ def run_all(
     kernels = Kernels()
     threads = max(1, machine.cores() // workers)
     done: list[Done] = []
-    with ThreadPoolExecutor(workers, thread_name_prefix="run") as pool:
+    # papermill keeps one working directory for all threads, and each run puts back what it found
+    with local_file_io_cwd(), ThreadPoolExecutor(workers, thread_name_prefix="run") as pool:
         futures = [
             pool.submit(
                 run_one, job, out=out, kernels=kernels, threads=threads, timeout=timeout, code=code
