@@ -218,7 +218,7 @@ def write(
         "rounds": given.rounds,
         "machine": dict(facts),
         "skipped": list(skipped),
-        "tables": {each.title: each.table.to_dict(orient="records") for each in sections},
+        "tables": {each.title: _records(each.table) for each in sections},
     }
     storage.write_json(given.out / f"{name}.json", record)
     notes = [text]
@@ -239,6 +239,11 @@ def write(
     print(page)
 
 
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a dictionary a row; what there is no number for is null in JSON."""
+    return table.astype(object).where(table.notna(), None).to_dict(orient="records")
+
+
 def markdown(table: pd.DataFrame) -> str:
     """Format a table as Markdown, numbers to three digits.
 
@@ -254,4 +259,6 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
     return short(value) if isinstance(value, int | float) else str(value)
