@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import common
 import numpy as np
-import pandas as pd
 import pareto
 import shap
 import torch
