@@ -37,7 +37,7 @@ bench: .venv-bench/ready  ## measure against the named peers: benchmarks/results
 	for file in benchmarks/bench_*.py; do .venv-bench/bin/python $$file || exit 1; done
 
 lock:  ## resolve the pins anew: requirements.lock and environment.yml
-	$(PYTHON) -m venv out/lock
+	$(PYTHON) -m venv --clear out/lock
 	out/lock/bin/pip install -q torch==2.13.0
 	out/lock/bin/pip install -q '.[test]'
 	out/lock/bin/python tests/lock.py

@@ -18,14 +18,17 @@ from torch import nn
 from kit import explain
 
 N_ROWS, N_LOOPED, N_FEATURES, N_KEPT = 200, 20, 30, 10
-STOCK = "lime_tabular, 5,000 samples"  # its default
-FASTER, STABLE = 200.0, 0.93  # what issue 3 asks for, at an error no worse than that of STOCK
+DEFAULT = {"kit": "16,384 samples", "lime_tabular": "5,000 samples"}
+FASTER, STABLE = 200.0, 0.93  # what issue 3 asks for, at an error no worse than lime_tabular's
 TEXT = f"""\
-{N_ROWS} rows of the breast-cancer data ({N_LOOPED} or fewer for lime_tabular, which takes row by
-row), a network of 64 and 32 units, one thread, contestants in turns, in one run. Time and error are
-of all {N_FEATURES} weights; the reference is the mean of four runs of the kit with 262,144 samples
-and other seeds. `jaccard`: how much of the {N_KEPT} features that a row keeps two seeds have in
-common. `times_stock`: how many times as fast as lime_tabular with its default of 5,000 samples."""
+{N_ROWS} rows of the breast-cancer data, a network of 64 and 32 units, one thread, contestants in
+turns, in one run. The reference of the errors, which are of all {N_FEATURES} weights, is the mean
+of four runs of the kit with 262,144 samples and other seeds; there lime_tabular, which takes row by
+row, had {N_LOOPED} rows or fewer. `jaccard`: how much of the {N_KEPT} features that a row keeps two
+seeds have in common."""
+DEFAULTS = f"""\
+Both at their defaults ({N_KEPT} features kept, 16,384 and 5,000 samples), all {N_ROWS} rows.
+`ratio_cpu`, `ratio_wall`: how many times as fast as the variant the kit is."""
 AGREEMENT = """\
 How far the mean of 12 runs of lime_tabular is from the reference, in standard errors of that mean:
 about 1 says that both estimate the same thing."""
@@ -70,19 +73,18 @@ def main() -> None:
         rounds=given.rounds,
     )
     table["jaccard"] = [jaccard(run) for *_, run in runs]
-    names = table["method"] + ", " + table["effort"]
-    stock = table[names == STOCK].iloc[0]
-    table["times_stock"] = stock["ms_per_row"] / table["ms_per_row"]
     n_runs = 2 if given.quick else 12
     few = lime_tabular(cancer, 5000, 1 if given.quick else 5)
     off = pareto.agreement((few(100 + i, N_FEATURES) for i in range(n_runs)), reference)
+    compared = common.compare(defaults(cancer, given), ours=pareto.OURS, work=N_ROWS, unit="rows")
     common.write(
         "explain_lime",
         title="LIME: time against error",
         text=TEXT,
         sections=[
             common.Section("Breast cancer, 30 features", pareto.COLUMNS, table),
-            common.Section("Bars", "The kit at its default of 16,384 samples.", bars(table, stock)),
+            common.Section("As they come", DEFAULTS, compared.drop(columns=["score", "score_sd"])),
+            common.Section("Bars", "Both at their defaults.", bars(table, compared)),
             common.Section("Agreement", AGREEMENT, pd.DataFrame({"standard_errors_away": [off]})),
         ],
         facts=common.machine(["lime"]),
@@ -99,6 +101,16 @@ def efforts(cancer: Cancer, given: argparse.Namespace) -> list[tuple[str, int, i
     for samples, n_rows in ((5000, 1),) if given.quick else ((5000, N_LOOPED), (50_000, 4)):
         found.append(("lime_tabular", samples, n_rows, lime_tabular(cancer, samples, n_rows)))
     return found
+
+
+def defaults(cancer: Cancer, given: argparse.Namespace) -> pd.DataFrame:
+    """Race both with what a user gets who asks for nothing."""
+    n_rows = 2 if given.quick else N_ROWS
+    variants = {
+        pareto.OURS: lambda seed: lambda: kit(cancer, 16_384)(seed, N_KEPT),
+        "lime_tabular": lambda seed: lambda: lime_tabular(cancer, 5000, n_rows)(seed, N_KEPT),
+    }
+    return common.race(variants, rounds=given.rounds, judge=len)
 
 
 def kit(cancer: Cancer, samples: int) -> Run:
@@ -142,18 +154,23 @@ def jaccard(run: Run) -> float:
     return float(np.mean(shares))
 
 
-def bars(table: pd.DataFrame, stock: pd.Series) -> pd.DataFrame:
+def bars(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     """Return every bar beside what was measured."""
-    mine = table[(table["method"] == pareto.OURS) & (table["effort"] == "16,384 samples")].iloc[0]
-    wanted = [
-        ("error in %, at most that of lime_tabular", stock, "error_percent", -1),
-        ("times as fast as lime_tabular", {"times_stock": FASTER}, "times_stock", 1),
-        ("Jaccard of the top ten across seeds", {"jaccard": STABLE}, "jaccard", 1),
+    mine, stock = (
+        table[(table["method"] == method) & (table["effort"] == effort)].iloc[0]
+        for method, effort in DEFAULT.items()
+    )
+    faster = compared.set_index("variant")["ratio_cpu"]["lime_tabular"]
+    at_least = [
+        ("times as fast as lime_tabular", FASTER, faster),
+        ("Jaccard of the top ten across seeds", STABLE, mine["jaccard"]),
+        (
+            "error of lime_tabular over the kit's",
+            1.0,
+            stock["error_percent"] / mine["error_percent"],
+        ),
     ]
-    rows = [
-        (what, bar[key], mine[key], "yes" if sign * (mine[key] - bar[key]) >= 0 else "no")
-        for what, bar, key, sign in wanted
-    ]
+    rows = [(*each, "yes" if each[2] >= each[1] else "no") for each in at_least]
     return pd.DataFrame(rows, columns=["what", "bar", "measured", "reached"])
 
 

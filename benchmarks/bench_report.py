@@ -12,7 +12,6 @@ from pathlib import Path
 import common
 import pandas as pd
 
-from kit.base import machine
 from kit.report import notebooks, runs
 
 SEEDS = (0, 1, 2, 3)
@@ -47,7 +46,6 @@ def main() -> None:
         [row for number in range(given.rounds) for row in _round(number, rows, seeds)]
     )
     facts = common.machine(["papermill", "nbclient", "ipykernel"])
-    facts["cores"] = machine.cores()
     common.write(
         "report",
         title="Reports: four runs at two a time, against a loop",

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from kit import data, train
 from kit.base import device, storage
+from kit.base.machine import cores
 from kit.base.results import short
 
 RESULTS = Path(__file__).parent / "results"
@@ -169,7 +170,7 @@ def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
     """Return what a reader must know of this machine and of the packages; no name and no path."""
     facts = {
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "load_1min": round(os.getloadavg()[0], 1),

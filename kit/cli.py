@@ -30,6 +30,11 @@ def main() -> None:
         command = error.ctx.command_path if error.ctx else "kit"
         _complain(f"{command}: {error.format_message().splitlines()[0]} See {command} --help.")
         sys.exit(USAGE)
+    except ValueError as error:
+        if "--debug" in sys.argv:
+            raise
+        _complain(str(error))
+        sys.exit(USAGE)
     except click.Abort:
         sys.exit(FAILED)
 
@@ -43,11 +48,7 @@ def cli() -> None:
 @cli.command("list")
 def list_notebooks() -> None:
     """List the notebooks with their parameters."""
-    try:
-        known = notebooks.every()
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    for name, path in known.items():
+    for name, path in notebooks.every().items():
         click.echo(f"{name}  {notebooks.title(path)}")
         rows = [(f"{p.name}: {p.type} = {p.default!r}", p.comment) for p in params.read(path)]
         width = max((len(left) for left, _ in rows), default=0)
@@ -99,14 +100,8 @@ def report(
 
     Exit code: 0 all runs went well, 1 some failed, 2 nothing was run: a usage error.
     """
-    try:
-        todo = [job for name in names or _reports() for job in _jobs(name, given, swept)]
-        _check_writable(out)
-    except ValueError as error:
-        if debug:
-            raise
-        _complain(str(error))
-        return USAGE
+    todo = [job for name in names or _reports() for job in _jobs(name, given, swept)]
+    _check_writable(out)
     with _without("rfc3987_syntax"):
         from kit.report import batch  # here, not above: `kit list` has no need of papermill
 

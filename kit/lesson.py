@@ -39,7 +39,7 @@ class Verdict:
         return self.text
 
     def _repr_html_(self) -> str:
-        mark, colour = ("✓", "#2e8b57") if self.passed else ("…", "#c8641b")
+        mark, colour = ("✓", "#65a169") if self.passed else ("…", "#d47907")
         return (
             f'<div style="border-left:4px solid {colour};padding:.4em .8em">'
             f"<b>{mark}</b> {escape(self.text)}</div>"
@@ -62,7 +62,7 @@ def check(name: str, answer: object) -> Verdict:
     Raises:
         ValueError: no exercise of that name.
     """
-    exercise = _find(name)
+    exercise = _find(name, "lesson.check")
     held: list[str] = []
     trials = exercise.trials(answer)
     while True:
@@ -88,7 +88,7 @@ def hint(name: str) -> str:
     Raises:
         ValueError: no exercise of that name.
     """
-    hints = _find(name).hints
+    hints = _find(name, "lesson.hint").hints
     number = min(_hints_given.get(name, 0) + 1, len(hints))
     _hints_given[name] = number
     return f"Hint {number} of {len(hints)}: {hints[number - 1]}"
@@ -102,11 +102,11 @@ def names() -> list[str]:
     return [f"{module}.{name}" for module in sorted(modules) for name in _load(module)]
 
 
-def _find(name: str) -> Exercise:
+def _find(name: str, where: str) -> Exercise:
     module, _, exercise = name.partition(".")
     known = names()
     if name not in known:
-        raise checks.unknown_name("lesson.check", "exercise", got=name, known=known)
+        raise checks.unknown_name(where, "exercise", got=name, known=known)
     return _load(module)[exercise]
 
 

@@ -1,7 +1,7 @@
 """The models that the lessons look after."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float
@@ -44,7 +44,9 @@ class MLP(nn.Module):
         """
         super().__init__()
         _check_sizes(
-            *(n_numeric, len(cardinalities), dropout),
+            n_numeric,
+            len(cardinalities),
+            dropout,
             n_outputs=[n_outputs],
             hidden=hidden,
             cardinalities=cardinalities,
@@ -53,7 +55,7 @@ class MLP(nn.Module):
         self.n_numeric, self.n_columns = n_numeric, n_numeric + len(cardinalities)
         if cardinalities:
             # one table for all categories: one lookup a batch, however many columns there are
-            starts = [0, *torch.tensor(cardinalities).cumsum(0)[:-1].tolist()]
+            starts = list(accumulate(cardinalities[:-1], initial=0))
             self.register_buffer("starts", torch.tensor(starts), persistent=False)
             self.embed = nn.Embedding(sum(cardinalities), embedding)
         widths = [n_numeric + len(cardinalities) * embedding, *hidden]
@@ -65,7 +67,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch outputs"]:
         """Return the logits of each row, or its quantity."""
-        if x.shape[1] != self.n_columns:  # one code for three categories would broadcast
+        if (
+            x.ndim != 2 or x.shape[1] != self.n_columns
+        ):  # one code for three categories would broadcast
             raise checks.bad_value(
                 "models.MLP",
                 expected=f"rows of {self.n_columns} columns",
@@ -86,7 +90,7 @@ def _check_sizes(n_numeric: int, n_categories: int, dropout: float, **sizes: Seq
                 "models.MLP",
                 expected=f"{name} of 1 or more",
                 got=min(values),
-                remedy="Pass for example hidden=(64, 64).",
+                remedy=f"Pass {name}={'(64, 64)' if name == 'hidden' else '1 or more'}.",
             )
     if n_numeric < 0 or n_numeric + n_categories == 0:
         raise checks.bad_value(

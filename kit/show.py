@@ -17,7 +17,10 @@ from kit.base import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.collections import Collection
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # blue, orange, green, violet, brown, grey: told apart by every common colour vision, and each at
 # least 3:1 against both white and near-black (tests/test_show.py measures both)
@@ -151,6 +154,8 @@ def bars(
     series = pd.Series(values, dtype=float)
     ax = ax if ax is not None else axes(height=0.9 + 0.34 * len(series))
     names = [str(name) for name in series.index]
+    if highlight is not None and highlight not in names:
+        raise checks.unknown_name("show.bars", "bar", got=highlight, known=names)
     colours = [PALETTE[0] if highlight in (None, name) else PALETTE[5] for name in names]
     drawn = ax.barh(names, series.to_numpy(), color=colours, height=0.7)
     ax.bar_label(drawn, labels=[f"{value:.3g}" for value in series], padding=4)
@@ -250,23 +255,45 @@ def _digest_of(ax: "Axes") -> str:
     rows = [f"figure: {_title(ax)}", f"  x {x}, y {y}"]
     for line in ax.lines:
         name = str(line.get_label()).removeprefix("_child")
-        rows.append(f"  line {name} {_numbers(line.get_ydata())}")
-    for group in ax.collections:
-        rows.append(f"  points {_numbers(np.asarray(group.get_offsets())[:, 1])}")
+        rows.append(f"  line {name} {_numbers(line.get_ydata(orig=False))}")
+    rows += [f"  points {_numbers(_heights(group))}" for group in ax.collections]
     if ax.patches:
         rows.append(f"  bars {_numbers(_lengths(ax))}")
+    rows += [
+        f"  names {checks.listed(words)}" for words in map(_words, (ax.xaxis, ax.yaxis)) if words
+    ]
     for image in ax.images:
         rows.append(f"  image {_numbers(np.asarray(image.get_array()).ravel())}")
     return "\n".join(rows)
+
+
+def _words(axis: "Axis") -> list[str]:
+    """Return the names along an axis of names; an axis of numbers has none."""
+    from matplotlib.category import StrCategoryFormatter
+    from matplotlib.ticker import FixedFormatter
+
+    if isinstance(axis.get_major_formatter(), StrCategoryFormatter | FixedFormatter):
+        return [label.get_text() for label in axis.get_ticklabels()]
+    return []
 
 
 def _title(ax: "Axes") -> str:
     return " ".join((ax.get_title(loc="left") or ax.get_title()).split())
 
 
+def _heights(group: "Collection") -> np.ndarray:
+    """Return where points lie, or the corners of an area that has no points."""
+    paths = group.get_paths()
+    if len(group.get_offsets()) > 1 or not paths:
+        return np.asarray(group.get_offsets())[:, 1]
+    return np.concatenate([path.vertices for path in paths])[:, 1]
+
+
 def _lengths(ax: "Axes") -> list[float]:
     """Return the bars' lengths: the side that differs from bar to bar is the one that counts."""
     boxes = [patch.get_bbox() for patch in ax.patches if hasattr(patch, "get_bbox")]
+    if not boxes:
+        return []
     widths, heights = [box.width for box in boxes], [box.height for box in boxes]
     return widths if np.ptp(widths) >= np.ptp(heights) else heights
 
@@ -300,13 +327,13 @@ def _colours(n: int) -> list[str]:
 
 def _label_ends(ax: "Axes", names: Sequence[str]) -> None:
     """Write the name of each line at its right end, moved apart where ends are close."""
-    lines = [line for line in ax.lines if line.get_label() in names and np.size(line.get_ydata())]
+    lines = [line for line in ax.lines if line.get_label() in names and len(_finite(line))]
     if not lines:
         return
     ax.autoscale_view()
     # heights as fractions of the axis: a gap then looks the same on a logarithmic one
     to_axes = ax.transScale + ax.transLimits
-    ends = np.array([np.asarray(line.get_xydata())[-1] for line in lines], dtype=float)
+    ends = np.array([_finite(line)[-1] for line in lines])
     heights = _apart(to_axes.transform(ends)[:, 1], gap=GAP_IN / _size_in(ax)[1])
     for line, (x, _), height in zip(lines, ends, heights, strict=True):
         ax.annotate(
@@ -318,6 +345,12 @@ def _label_ends(ax: "Axes", names: Sequence[str]) -> None:
             va="center",
             annotation_clip=False,
         )
+
+
+def _finite(line: "Line2D") -> np.ndarray:
+    """Return the points of a line that are drawn, (n, 2): a diverged training ends in NaN."""
+    points = np.asarray(line.get_xydata(), dtype=float)
+    return points[np.isfinite(points).all(axis=1)]
 
 
 def _apart(heights: np.ndarray, *, gap: float) -> np.ndarray:

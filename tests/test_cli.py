@@ -156,6 +156,28 @@ def test_an_unknown_command_is_a_usage_error(kit):
     assert err.count("\n") == 1
 
 
+def test_a_checkout_below_a_hidden_folder_has_its_notebooks(kit, project, monkeypatch):
+    hidden = project / ".home"
+    hidden.mkdir()
+    (project / "notebooks").rename(hidden / "notebooks")
+    monkeypatch.setattr(notebooks, "folder", lambda: hidden / "notebooks")
+
+    code, out, _ = kit("list")
+
+    assert code == 0
+    assert "reports/tiny  Tiny" in out
+
+
+def test_a_broken_notebook_is_one_line(kit, project):
+    notebook(project / "notebooks" / "02_odd.ipynb", GOOD, parameters="x: complex = 1")
+
+    code, _, err = kit("list")
+
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "expected" in err
+
+
 def test_a_report_without_a_name_runs_all_reports(kit, project):
     code, out, err = kit("report")
 
@@ -401,20 +423,20 @@ def test_a_table_in_another_encoding_is_read_and_the_guess_is_noted(first_half, 
     frame = _frame().assign(b=["Zürich", "Genève", "Château-d'Œx"] * 20)
     frame.to_csv(tmp_path / "table.csv", index=False, encoding="cp1252")
 
-    first_half(data=tmp_path / "table.csv", target="y", columns="a,b")
+    first_half(data=tmp_path / "table.csv", target="y", columns=["a", "b"])
 
 
 def test_a_few_columns_of_a_wide_table_are_read(first_half, tmp_path):
     (tmp_path / "table.csv").write_text(WIDE.replace("\n1,", "\n7,", 20))
 
-    first_half(data=tmp_path / "table.csv", target="y", columns="c0,c7")
+    first_half(data=tmp_path / "table.csv", target="y", columns=["c0", "c7"])
 
 
 def test_an_unknown_column_is_named_with_its_neighbour(first_half, tmp_path):
     _frame().assign(age=1).to_csv(tmp_path / "table.csv", index=False)
 
     with pytest.raises(ValueError) as caught:
-        first_half(data=tmp_path / "table.csv", target="y", columns="a, aged")
+        first_half(data=tmp_path / "table.csv", target="y", columns=["a", "aged"])
 
     assert str(caught.value) == (
         "data.read: expected a known column, got 'aged' (str). "

@@ -428,3 +428,31 @@ def test_flights_are_encoded_finite_whatever_the_sample(seed):
     codes = X[:, encoder.n_numeric :]
     assert (codes >= 0).all()
     assert (codes < torch.tensor(encoder.cardinalities)).all()
+
+
+def test_an_hour_is_that_of_the_training_rows_time_zone():
+    times = pd.date_range("2026-03-01 06:00", periods=60, freq="7h", tz="America/New_York")
+    train = pd.DataFrame({"at": times, "late": [True, False] * 30})
+    later = train.assign(at=train["at"].dt.tz_convert("UTC"))
+    encoder = Encoder.fit(train, target="late")
+
+    torch.testing.assert_close(encoder.X(later), encoder.X(train), rtol=0, atol=0)
+    with pytest.raises(ValueError) as error:
+        encoder.X(train.assign(at=train["at"].dt.tz_localize(None)))
+
+    assert str(error.value) == (
+        "data.Encoder: expected dates of the time zone America/New_York in 'at', as in the "
+        "training rows, got a column of type datetime64[us]. "
+        "Convert it: frame['at'].dt.tz_localize('America/New_York')."
+    )
+
+
+def test_names_that_are_alike_as_words_are_refused():
+    frame = pd.DataFrame([[1, 2, True], [3, 4, False]] * 20, columns=[1, "1", "late"])
+
+    with pytest.raises(ValueError) as error:
+        Encoder.fit(frame, target="late")
+
+    assert str(error.value) == (
+        "data.Encoder: expected column names that differ, got 1. Rename those that come twice."
+    )

@@ -584,3 +584,22 @@ def test_customer_questions_are_read_as_the_csv_module_reads_them():
     assert [table.frame.columns.tolist(), *table.frame.to_numpy().tolist()] == expected
     assert read_as(table) == {"text": "text", "category": "text"}
     assert table.frame["category"].nunique() == 77
+
+
+def test_an_index_that_only_numbers_rows_is_made_anew(tmp_path):
+    half = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
+    pd.concat([half, half]).to_parquet(tmp_path / "t.parquet")
+
+    frame = data.read(tmp_path / "t.parquet").frame
+
+    assert frame.index.tolist() == [0, 1, 2, 3]
+    assert frame.columns.tolist() == ["a", "b"]
+
+
+def test_a_cell_of_a_million_letters_and_a_hundred_blank_lines_are_read(tmp_path):
+    (tmp_path / "t.csv").write_text("\n" * 120 + "a,b\n" + "x" * 1_000_000 + ",1\ny,2\n")
+
+    frame = data.read(tmp_path / "t.csv").frame
+
+    assert frame["a"].str.len().tolist() == [1_000_000, 1]
+    assert frame["b"].tolist() == [1, 2]

@@ -72,13 +72,16 @@ def test_hints_come_one_at_a_time_and_the_last_one_stays():
     assert given == ["Hint 1 of 2: What is twice?", "Hint 2 of 2: x + x", "Hint 2 of 2: x + x"]
 
 
-@pytest.mark.parametrize("call", [lambda name: lesson.check(name, 1), lesson.hint])
-def test_an_unknown_exercise_is_refused_with_the_nearest_name(call):
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [("lesson.check", lambda name: lesson.check(name, 1)), ("lesson.hint", lesson.hint)],
+)
+def test_an_unknown_exercise_is_refused_with_the_nearest_name(where, call):
     with pytest.raises(ValueError) as error:
         call("toy.doubel")
 
     assert str(error.value) == (
-        "lesson.check: expected a known exercise, got 'toy.doubel' (str). "
+        f"{where}: expected a known exercise, got 'toy.doubel' (str). "
         "Did you mean 'toy.double'? Known: toy.double."
     )
 

@@ -72,17 +72,17 @@ def test_its_state_is_its_weights_alone():
         (
             (2, 0),
             {},
-            "expected n_outputs of 1 or more, got 0 (int). Pass for example hidden=(64, 64).",
+            "expected n_outputs of 1 or more, got 0 (int). Pass n_outputs=1 or more.",
         ),
         (
             (2, 1),
             {"hidden": (8, 0)},
-            "expected hidden of 1 or more, got 0 (int). Pass for example hidden=(64, 64).",
+            "expected hidden of 1 or more, got 0 (int). Pass hidden=(64, 64).",
         ),
         (
             (2, 1),
             {"embedding": 0, "cardinalities": (2,)},
-            "expected embedding of 1 or more, got 0 (int). Pass for example hidden=(64, 64).",
+            "expected embedding of 1 or more, got 0 (int). Pass embedding=1 or more.",
         ),
         (
             (0, 1),

@@ -58,7 +58,7 @@ def test_a_value_passes_exactly_if_it_lies_in_the_range_of_the_comment(a, b, val
         with pytest.raises(ValueError) as caught:
             parameter.parse(str(value))
         assert str(caught.value) == (
-            f"kit report: expected n from {low:g} to {high:g}, got {value}. Type: -p n={low}"
+            f"kit report: expected n from {low:,} to {high:,}, got {value}. Type: -p n={low}"
         )
 
 

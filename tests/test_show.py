@@ -257,7 +257,8 @@ def test_every_kind_of_thing_on_the_axes_is_in_the_digest():
         "  image n=4 min=0 mean=1.5 max=3\n"
         "figure: Bars\n"
         "  x n (linear), y – (linear)\n"
-        "  bars n=2 min=1 mean=2 max=3"
+        "  bars n=2 min=1 mean=2 max=3\n"
+        "  names a, b"
     )
 
 
@@ -278,3 +279,44 @@ def test_the_same_figure_gives_the_same_bytes():
     one, two = (show.png(show.curve(FRAME, y="train", title="t").figure) for _ in range(2))
 
     assert one == two
+
+
+def test_an_area_a_circle_and_names_are_in_the_digest():
+    from matplotlib.patches import Circle
+
+    ax = show.axes()
+    ax.fill_between([0, 1, 2], [1, 2, 3], [2, 3, 7])
+    ax.plot(["mon", "tue", "wed"], [1, 2, 3])
+    ax.add_patch(Circle((0, 0), 1))
+
+    text = show.digest(ax).text
+
+    assert "  points n=9 min=1" in text
+    assert "max=7" in text
+    assert "  bars n=0" in text
+    assert "  names mon, tue, wed" in text
+
+
+def test_a_digest_changes_with_the_order_of_bars():
+    one, two = ({"a": 1.0, "b": 2.0}, {"b": 1.0, "a": 2.0})
+
+    texts = [show.digest(show.bars(each, title="t", xlabel="x")).text for each in (one, two)]
+
+    assert texts[0] != texts[1]
+
+
+def test_a_line_that_ends_in_nothing_is_named_where_it_was_drawn_last():
+    frame = pd.DataFrame({"epoch": [1, 2, 3], "train": [1.0, 2.0, np.nan], "test": [1.0, 1.5, 2.0]})
+
+    ax = show.curve(frame, x="epoch", y=["train", "test"], title="t", ylabel="loss")
+
+    assert {note.get_text(): note.xy[0] for note in ax.texts} == {"train": 2, "test": 3}
+
+
+def test_a_bar_that_is_not_there_cannot_stand_out():
+    with pytest.raises(ValueError) as error:
+        show.bars({"trees": 1.0}, title="t", xlabel="x", highlight="tree")
+
+    assert str(error.value) == (
+        "show.bars: expected a known bar, got 'tree' (str). Did you mean 'trees'? Known: trees."
+    )

@@ -677,3 +677,20 @@ def test_on_a_gpu_the_weights_are_those_of_the_cpu(kind):
     pairs = zip(weights(here), weights(there), strict=True)
     assert all(torch.allclose(one, two.cpu(), atol=1e-4) for one, two in pairs)
     assert not train.predict(there, X).is_cuda
+
+
+def test_the_users_own_choice_of_kernel_is_left_alone():
+    X = torch.randn(32, 3, generator=seeds.generator(0))
+    adamw = partial(torch.optim.AdamW, foreach=True)
+
+    fitted = train.fit(nn.Linear(3, 1), X, X[:, 0], epochs=1, optimizer=adamw)
+
+    assert fitted.best_epoch == 1
+
+
+def test_predictions_keep_the_precision_of_the_model():
+    X = torch.randn(5, 3, generator=seeds.generator(0), dtype=torch.float64)
+    model = nn.Linear(3, 1).double()
+
+    torch.testing.assert_close(train.predict(model, X), model(X).detach(), rtol=0, atol=0)
+    assert train.predict(model.bfloat16(), X.bfloat16()).dtype == torch.float32

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.base import checks
+from kit.base.numbers import short
 
 TAG = "parameters"
 SCALARS = {"int": int, "float": float, "str": str, "bool": bool}
@@ -84,8 +85,8 @@ class Parameter:
 
     def _range(self) -> str:
         if math.isinf(self.high):
-            return f"of {self.low:g} or more"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"of {short(self.low)} or more"
+        return f"from {short(self.low)} to {short(self.high)}"
 
 
 def read(notebook: str | Path | Mapping) -> list[Parameter]:

@@ -37,5 +37,5 @@ class Result:
             f"<td><small>{escape(label)}</small><br><b>{escape(value)}</b></td>"
             for label, value in self.facts().items()
         )
-        rows = self.table.to_html(max_rows=8, float_format="{:.3g}".format, na_rep="–")
+        rows = self.table.to_html(max_rows=8, float_format=short, na_rep="–")
         return f"<table><tr>{cells}</tr></table>{rows}"

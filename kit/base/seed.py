@@ -42,8 +42,8 @@ def generator(seed: int, *stream: int) -> torch.Generator:
         >>> bool(a == b)
         True
     """
-    if seed < 0:
-        raise _bad("seed.generator", "seed >= 0", seed)
+    if min(seed, *stream, 0) < 0:
+        raise _bad("seed.generator", "seed >= 0", min((seed, *stream)))
     # a spawn key, not more entropy: that is padded with zeros, and (seed, 0) would be (seed,)
     state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))

@@ -1,5 +1,6 @@
 """Turn the columns of a table into the one tensor that a model takes, learned on training rows."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -34,7 +35,7 @@ class Encoder:
     numbers: Mapping[str, tuple[float, float, float]]  # column -> median, mean, standard deviation
     flags: tuple[str, ...]  # numeric columns whose gaps get a column; one for equal patterns
     levels: Mapping[str, tuple[str, ...]]  # category -> its words; code = position + 1
-    dates: tuple[str, ...]  # columns that give way to their hour and weekday
+    dates: Mapping[str, str]  # column that gives way to hour and weekday -> time zone, or ""
     dropped: Mapping[str, str]  # column -> why it is not used
 
     @classmethod
@@ -60,11 +61,12 @@ class Encoder:
                 got=checks.Described(f"{frame.shape[1]:,}"),
                 remedy="Pass the ones that matter: frame[[…]] (in a report: -p columns=a,b,c).",
             )
-        dates = tuple(
-            str(name)
-            for name in frame.columns.drop(target)
-            if pd.api.types.is_datetime64_any_dtype(frame[name])
-        )
+        dates = {
+            str(name): str(column.dt.tz or "")
+            for name, column in frame.drop(columns=target).items()
+            if pd.api.types.is_datetime64_any_dtype(column)
+        }
+        quantity = is_quantity(frame[target]) if quantity is None else quantity
         rules = _Rules({}, {}, {}, {})
         for name, column in _features(frame, target, dates).items():
             rules.add(name, column)
@@ -77,7 +79,7 @@ class Encoder:
             )
         return cls(
             target=target,
-            classes=() if _is_quantity(frame[target], quantity) else _classes(frame[target]),
+            classes=() if quantity else _classes(frame[target]),
             numbers=rules.numbers,
             flags=tuple(rules.flags.values()),
             levels=rules.levels,
@@ -173,7 +175,7 @@ class Encoder:
             numbers={name: tuple(rule) for name, rule in state["numbers"].items()},
             flags=tuple(state["flags"]),
             levels={name: tuple(words) for name, words in state["levels"].items()},
-            dates=tuple(state["dates"]),
+            dates=dict(state["dates"]),
             dropped=dict(state["dropped"]),
         )
 
@@ -224,36 +226,44 @@ class _Rules:
         self.levels[name] = tuple(sorted(kept.index))
 
 
-def _features(frame: pd.DataFrame, target: str, dates: tuple[str, ...]) -> dict[str, pd.Series]:
+def _features(frame: pd.DataFrame, target: str, dates: Mapping[str, str]) -> dict[str, pd.Series]:
     """Return the input columns; a date gives way to hour and weekday: it will not come again."""
     columns = {str(name): column for name, column in frame.items() if name != target}
-    if len(columns) != frame.columns.size - (target in frame):
+    counts = Counter(str(name) for name in frame.columns if name != target)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
         raise checks.bad_value(
             "data.Encoder",
             expected="column names that differ",
-            got=checks.Described(checks.listed(list(frame.columns[frame.columns.duplicated()]))),
+            got=checks.Described(checks.listed(twice)),
             remedy="Rename those that come twice.",
         )
-    for name in dates:
+    for name, zone in dates.items():
         if name not in columns:
             raise _no_column(name, columns)
-        times = _times(columns.pop(name)).dt
+        times = _times(columns.pop(name), zone).dt
         columns.setdefault(f"{name} hour", times.hour + times.minute / 60)
         columns.setdefault(f"{name} weekday", times.day_name())
     return columns
 
 
-def _times(column: pd.Series) -> pd.Series:
+def _times(column: pd.Series, zone: str) -> pd.Series:
+    """Return dates in the time zone of the training rows: an hour means nothing without it."""
     if column.isna().all():
         return pd.to_datetime(column)
-    if not pd.api.types.is_datetime64_any_dtype(column):
+    is_date = pd.api.types.is_datetime64_any_dtype(column)
+    if not is_date or bool(zone) != (column.dt.tz is not None):
+        kind = f"dates of the time zone {zone}" if zone else "dates without a time zone"
+        fix = f"pd.to_datetime(frame[{column.name!r}])"
+        if is_date:
+            fix = f"frame[{column.name!r}].dt.tz_localize({zone or None!r})"
         raise checks.bad_value(
             "data.Encoder",
-            expected=f"dates in {column.name!r}, as in the training rows",
+            expected=f"{kind if is_date else 'dates'} in {column.name!r}, as in the training rows",
             got=checks.Described(f"a column of type {column.dtype}"),
-            remedy=f"Convert it: pd.to_datetime(frame[{column.name!r}]).",
+            remedy=f"Convert it: {fix}.",
         )
-    return column
+    return column.dt.tz_convert(zone) if zone else column
 
 
 def _is_number(column: pd.Series) -> bool:
@@ -284,10 +294,6 @@ def _floats(column: pd.Series) -> np.ndarray:
 
 def _words(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.isna(), column.astype(str))
-
-
-def _is_quantity(target: pd.Series, told: bool | None) -> bool:
-    return is_quantity(target) if told is None else told
 
 
 def _classes(target: pd.Series) -> tuple[Any, ...]:

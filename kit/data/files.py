@@ -165,12 +165,12 @@ def _csv(text: str, name: str) -> pd.DataFrame:
 
 
 def _rows(text: str, delimiter: str, *, strict: bool = False) -> Any:
+    csv.field_size_limit(2**31 - 1)  # its default refuses cells over 128 KiB
     return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
 
 
 def _check_rows(text: str, delimiter: str, n_fields: int, name: str) -> None:
     """Find the first line with a broken quote or another number of fields."""
-    csv.field_size_limit(2**31 - 1)  # its default refuses cells over 128 KiB
     line, rows = 1, _rows(text, delimiter, strict=True)
     try:
         for row in rows:
@@ -185,7 +185,7 @@ def _delimiter(first_lines: str) -> str:
     """Return the delimiter that splits the first lines into the most fields, equally many."""
 
     def score(delimiter: str) -> tuple[float, int]:
-        widths = [len(row) for row in islice(_rows(first_lines, delimiter), 100) if row]
+        widths = [len(row) for row in islice(filter(None, _rows(first_lines, delimiter)), 100)]
         if widths[0] == 1:
             return (0.0, 1)
         return (sum(width == widths[0] for width in widths) / len(widths), widths[0])
@@ -252,7 +252,7 @@ def _parquet(raw: bytes, path: Path) -> pd.DataFrame:
     except (pa.ArrowException, OSError) as error:
         got = _quoted(path, f"damaged: {str(error).splitlines()[0]}")
         raise _bad(got, "Copy it again.", expected="a whole Parquet file") from None
-    return frame.reset_index() if frame.index.names != [None] else frame
+    return frame.reset_index(drop=frame.index.names == [None])  # what it was filtered from is gone
 
 
 def _check_shape(frame: pd.DataFrame, name: str) -> None:

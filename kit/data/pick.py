@@ -1,5 +1,7 @@
 """Take from a table the columns and rows that a report was asked for."""
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from kit.base import checks
@@ -11,7 +13,7 @@ def pick(
     *,
     target: str,
     time: str = "",
-    columns: str = "",
+    columns: Collection[str] = (),
     rows: int = 0,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -21,7 +23,7 @@ def pick(
         frame: the whole table; it stays as it is.
         target: the column to predict; it is always taken.
         time: the column to split by, if any; it is always taken.
-        columns: names with commas between; empty takes all.
+        columns: names; empty takes all.
         rows: most rows to take; 0 takes all.
         seed: of the sample.
 
@@ -30,17 +32,17 @@ def pick(
 
     Example:
         >>> frame = pd.DataFrame({"a": range(40), "b": 1.5, "late": [True, False] * 20})
-        >>> pick(frame, target="late", columns="a", rows=30).shape
+        >>> pick(frame, target="late", columns=["a"], rows=30).shape
         (30, 2)
     """
-    names = [name.strip() for name in columns.split(",") if name.strip()]
-    for name in [*names, time]:
-        if name and name not in frame:
+    for name in [*columns, *([time] if time else [])]:
+        if name not in frame:
             raise checks.unknown_name("data.pick", "column", got=name, known=frame.columns)
     check_target(frame, target)
-    if names:
-        kept = {*names, target, time}
+    if columns:
+        kept = {*columns, target, time}
         frame = frame[[name for name in frame.columns if name in kept]]
     if 0 < rows < len(frame):
-        frame = frame.sample(rows, random_state=seed).sort_index()
+        kept = pd.Series(range(len(frame))).sample(rows, random_state=seed)
+        frame = frame.iloc[kept.sort_values()]
     return frame

@@ -33,11 +33,10 @@ class Table(Result):
 
     def facts(self) -> dict[str, str]:
         """Return rows, columns, share of missing cells and the source."""
-        missing = self.frame.isna().to_numpy().mean()
         return {
             "rows": short(len(self.frame)),
             "columns": short(self.frame.shape[1]),
-            "missing_frac": short(float(missing)),
+            "missing_frac": short(float(self.table["missing_frac"].mean())),
             "source": self.source,
         }
 

@@ -57,8 +57,8 @@ def split(
         The three parts, with rows and the target's mean or commonest class of each.
 
     Raises:
-        ValueError: target or time unknown, target constant, empty or with a class of one row,
-            fewer than 20 rows, no other column, a time that is text, or a part without rows.
+        ValueError: target or time unknown, target constant, empty or with a class of one or two
+            rows, fewer than 20 rows, no other column, a time that is text, or a part without rows.
     """
     _check_fractions(validation, test)
     check_target(frame, target)

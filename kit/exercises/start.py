@@ -56,7 +56,7 @@ def _worth_an_alarm(answer: Callable[..., np.ndarray]) -> Iterator[Trial]:
         ("both costs doubled", (2.0, 10.0), [False, True, True]),
     ]
     for tried, (alarm, surprise), right in cases:
-        got = answer(p, alarm_cost=alarm, surprise_cost=surprise)
+        got = answer(p.copy(), alarm_cost=alarm, surprise_cost=surprise)
         ok = got is not None and np.asarray(got).tolist() == right
         yield Trial(f"{tried}, probabilities 0.1, 0.3, 0.9", str(right), got, ok)
 

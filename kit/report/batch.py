@@ -118,7 +118,7 @@ def run_one(
         _write(folder, job, outcome, run, code)
         return Done(job, folder, run, outcome.traceback)
     except Exception as error:  # a full disk, say: other runs still get their chance
-        return _lost(job, folder or out, error, started, time.perf_counter() - clock)
+        return _lost(job, folder, out, error, started, time.perf_counter() - clock)
     finally:
         if folder:
             (folder / UNFINISHED).unlink(missing_ok=True)
@@ -180,7 +180,9 @@ def _write(folder: Path, job: Job, outcome: Outcome, run: dict[str, Any], code: 
     storage.write_json(folder / runs.FILE, runs.validate(run))
 
 
-def _lost(job: Job, folder: Path, error: Exception, started: str, seconds: float) -> Done:
+def _lost(
+    job: Job, folder: Path | None, out: Path, error: Exception, started: str, seconds: float
+) -> Done:
     """Return the record of a run that could not be written, and leave what of it can be."""
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -188,16 +190,16 @@ def _lost(job: Job, folder: Path, error: Exception, started: str, seconds: float
             checks.bad_value(
                 "kit report",
                 expected="room on the disk",
-                got=checks.Described(f"none left below {folder}"),
+                got=checks.Described(f"none left below {folder or out}"),
                 remedy="Free some, or type --out with a folder on another disk.",
             )
         )
     told = {"cell": None, "source": "", "type": type(error).__name__, "message": message}
     outcome = Outcome(None, told, traceback.format_exc(), seconds, None)
     run = _record(job, outcome, started)
-    if folder.name.startswith(job.name):
+    if folder:
         with suppress(OSError):
             storage.write_json(folder / runs.FILE, run)
         with suppress(OSError):
             folder.rmdir()  # only if nothing at all could be written
-    return Done(job, folder, run, outcome.traceback)
+    return Done(job, folder or out, run, outcome.traceback)

@@ -1,6 +1,7 @@
 """Where the notebooks are, and which one a name means."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from kit.base import checks
@@ -28,8 +29,7 @@ def folder() -> Path:
 def every() -> dict[str, Path]:
     """Return name -> path of all notebooks, the reports first, then the lessons in order."""
     root = folder()
-    paths = (p for p in root.rglob("*.ipynb") if not any(part[0] == "." for part in p.parts[1:]))
-    named = {path.relative_to(root).with_suffix("").as_posix(): path for path in paths}
+    named = {path.relative_to(root).with_suffix("").as_posix(): path for path in _visible(root)}
     order = sorted(named, key=lambda name: (not name.startswith(REPORTS), name))
     return {name: named[name] for name in order}
 
@@ -54,6 +54,12 @@ def find(name: str) -> Path:
     if path.suffix == ".ipynb" and path.is_file():
         return path.resolve()
     raise checks.unknown_name("kit report", "notebook", got=name, known=by_stem)
+
+
+def _visible(root: Path) -> Iterator[Path]:
+    for path in root.rglob("*.ipynb"):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path
 
 
 def title(path: Path) -> str:

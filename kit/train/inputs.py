@@ -109,10 +109,7 @@ def check_parallel(model: nn.Module) -> None:
     """Refuse a bare model under torchrun: each process would train one of its own."""
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return
-    # by name: the class is FSDP's own, made for each model
-    if not isinstance(model, nn.parallel.DistributedDataParallel) and "FSDP" not in str(
-        type(model)
-    ):
+    if not isinstance(model, nn.parallel.DistributedDataParallel):
         raise checks.bad_value(
             "train.fit",
             expected=f"a model that its {dist.get_world_size()} processes share",

@@ -121,7 +121,8 @@ def fit(
         batch: rows a gradient step.
         seed: of the order of rows, and of dropout.
         weight_decay: of the optimizer; AdamW with 0 is Adam.
-        optimizer: a class of torch.optim, or partial(SGD, momentum=0.9).
+        optimizer: a class of torch.optim that takes lr and weight_decay, or
+            partial(SGD, momentum=0.9).
         loss: function of outputs and targets, instead of the one that `y` chooses.
         patience: epochs without a better validation loss before it stops; None never stops.
         clip: largest norm of the gradient; None leaves it as it is.
@@ -210,18 +211,28 @@ def predict(
         batch: rows at once.
 
     Returns:
-        The outputs on the CPU: logits or quantities, as the model gives them.
+        The outputs on the CPU: logits or quantities, as the model gives them, in its precision
+        but no lower than float32.
+
+    Raises:
+        ValueError: `batch` below 1.
     """
+    inputs.check_least("train.predict", batch=batch)
     where, trained = device.of(model), [part for part in model.modules() if part.training]
     model.eval()
     try:
         # not inference_mode: a module may keep what it computes here, and train with it later
         with torch.no_grad():
-            parts = [model(xb.to(where)).float().cpu() for xb in X.split(batch)]
+            parts = [_precise(model(xb.to(where))).cpu() for xb in X.split(batch)]
     finally:
         for part in trained:  # one by one: a user may keep some of them in eval mode
             part.training = True
     return torch.cat(parts)
+
+
+def _precise(outputs: Tensor) -> Tensor:
+    """Return at least float32; float64 stays."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 def _note(
@@ -245,14 +256,16 @@ def _note(
     if not math.isfinite(watched):
         state.stopped = f"diverged in epoch {state.epoch}: pass a smaller lr"
     elif not validation or watched < state.best_loss:
-        state.best_loss, state.best_epoch = watched, state.epoch
-        state.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        state.best, state.best_loss, state.best_epoch = best, watched, state.epoch
     elif patience is not None and state.epoch - state.best_epoch >= patience:
         state.stopped = f"no better for {patience} epochs"
 
 
 def _fused(optimizer: Callable[..., torch.optim.Optimizer], where: torch.device) -> dict[str, bool]:
     """Ask for one kernel over all weights, where the optimizer has it."""
+    if {"fused", "foreach", "differentiable"} & getattr(optimizer, "keywords", {}).keys():
+        return {}  # the caller has chosen
     has_it = "fused" in inspect.signature(optimizer).parameters and where.type in ("cpu", "cuda")
     return {"fused": True} if has_it else {}
 
