@@ -284,8 +284,9 @@ def _title(ax: "Axes") -> str:
 def _heights(group: "Collection") -> np.ndarray:
     """Return where points lie, or the corners of an area that has no points."""
     paths = group.get_paths()
-    if len(group.get_offsets()) > 1 or not paths:
-        return np.asarray(group.get_offsets())[:, 1]
+    offsets = np.asarray(group.get_offsets())
+    if len(offsets) > 1 or not paths:
+        return offsets[:, 1]
     return np.concatenate([path.vertices for path in paths])[:, 1]
 
 

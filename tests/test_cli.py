@@ -283,7 +283,7 @@ def first_half():
     def run(**values) -> None:
         scope: dict = {}
         exec(sources[0], scope)
-        scope |= {name: str(value) for name, value in values.items()}
+        scope |= {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
         for source in sources[1 : last + 1]:
             exec(source, scope)
 
