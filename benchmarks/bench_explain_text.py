@@ -27,7 +27,7 @@ WORDS = ["[PAD]", "[MASK]", "not", "very"]
 WORDS += [f"{kind}{i}" for kind, ids in (("good", GOOD), ("bad", BAD), ("so", REST)) for i in ids]
 CASE = f"{N_TOKENS} tokens, 4 layers"
 TREE, FREE = "shap Permutation", "shap Permutation, no tree"
-BARS = {(CASE, TREE): 8.0, (CASE, FREE): 8.0}  # what issue 3 asks for, at 3 % error
+ERROR_PERCENT, BARS = 3.0, {TREE: 8.0, FREE: 8.0}  # what issue 3 asks for, at that error
 TEXT = f"""\
 {N_TEXTS} texts of {N_TOKENS} tokens, a transformer of four layers and width 64 that was trained to
 weigh good and bad words with "very" and "not" before them; hidden tokens are masked. One thread,
@@ -91,6 +91,7 @@ def main() -> None:
     )
     free = permutation(model, texts, 1 if given.quick else 5, tree=False)
     n_runs = 2 if given.quick else 6
+    judged = pareto.at(table, ERROR_PERCENT, bars=BARS)
     off = pareto.agreement((free(100 + i) for i in range(n_runs)), reference)
     common.write(
         "explain_text",
@@ -98,7 +99,7 @@ def main() -> None:
         text=TEXT,
         sections=[
             common.Section(CASE, pareto.COLUMNS, table),
-            common.Section("Bars", "Over a method's efforts.", pareto.bars({CASE: table}, BARS)),
+            common.Section("Bars", f"At {ERROR_PERCENT:g} % error.", judged),
             common.Section("Agreement", AGREEMENT, pd.DataFrame({"standard_errors_away": [off]})),
         ],
         facts=common.machine(["shap"]),
@@ -113,7 +114,7 @@ def contestants(model: Reader, texts: list[str], given: argparse.Namespace) -> l
         Contestant(pareto.OURS, f"{n} pairs", kit(model, texts, n), len(texts))
         for n in ((40, 60) if given.quick else (40, 60, 90, 120, 180, 240, 480))
     ]
-    for n in (1,) if given.quick else (5, 10, 20, 40):
+    for n in (1,) if given.quick else (5, 10, 20, 40, 80):
         for method in (TREE, FREE):
             run = permutation(model, texts, n, tree=method == TREE)
             found.append(Contestant(method, f"{n} orders", run, len(texts)))

@@ -101,13 +101,42 @@ def bars(
     return pd.DataFrame(rows, columns=["case", "against", "bar", "lowest", "highest", "reached"])
 
 
+def at(table: pd.DataFrame, error_percent: float, *, bars: Mapping[str, float]) -> pd.DataFrame:
+    """Return every bar beside how many times the kit's time a method takes at one error.
+
+    Args:
+        table: what `measure` returned.
+        error_percent: the error; a method that never gets there is taken at its greatest effort.
+        bars: method -> how many times as fast the kit must be.
+    """
+    ms = next(column for column in table if column.startswith("ms_per_"))
+
+    def time_ms(method: str) -> tuple[float, bool]:
+        rows = table[table["method"] == method].sort_values("error_percent")
+        errors, times = np.log(rows["error_percent"]), np.log(rows[ms])
+        gets_there = bool(rows["error_percent"].min() <= error_percent)
+        return float(np.exp(np.interp(np.log(error_percent), errors, times))), gets_there
+
+    ours, _ = time_ms(OURS)
+    rows = []
+    for method, bar in bars.items():
+        theirs, gets_there = time_ms(method)
+        ratio = theirs / ours
+        reached = "yes" if ratio >= bar else "no"
+        rows.append(
+            (method, bar, ratio, "" if gets_there else "at least: never got there", reached)
+        )
+    return pd.DataFrame(rows, columns=["against", "bar", "measured", "note", "reached"])
+
+
 def picture(name: str, tables: Mapping[str, pd.DataFrame], given: argparse.Namespace) -> None:
     """Draw time against error as `<name>.png` into the folder that was asked for."""
     panels = show.axes(width=3.4 * len(tables), height=3.6, columns=len(tables))
-    methods = list(dict.fromkeys(method for table in tables.values() for method in table["method"]))
-    for panel, (title, table) in zip(panels, tables.items(), strict=True):
+    drawn = {title: table[table["error_percent"] > EXACT] for title, table in tables.items()}
+    methods = list(dict.fromkeys(method for table in drawn.values() for method in table["method"]))
+    for panel, (title, table) in zip(panels, drawn.items(), strict=True):
         ms = next(column for column in table if column.startswith("ms_per_"))
-        for method, points in table[table["error_percent"] > EXACT].groupby("method"):
+        for method, points in table.groupby("method"):
             points = points.sort_values(ms)
             colour = show.PALETTE[methods.index(str(method)) % len(show.PALETTE)]
             style = {"marker": "o", "color": colour, "label": method}
