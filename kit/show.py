@@ -307,7 +307,8 @@ def _numbers(values: Any) -> str:
     mean = array.mean()
     if abs(mean) < 1e-13 * np.abs(array).max():  # nothing but rounding, other on other machines
         mean = 0.0
-    low, mean, high = (f"{v:.3g}" for v in (array.min(), mean, array.max()))
+    # + 0.0: a minus before nought is another text on other machines
+    low, mean, high = (f"{v + 0.0:.3g}" for v in (array.min(), mean, array.max()))
     return f"n={array.size} min={low} mean={mean} max={high}"
 
 
