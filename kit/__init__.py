@@ -4,7 +4,9 @@ import importlib
 from types import ModuleType
 
 __all__ = [
+    "augment",
     "base",
+    "clean",
     "data",
     "doctor",
     "explain",
