@@ -13,6 +13,7 @@ __all__ = [
     "lesson",
     "models",
     "report",
+    "select",
     "show",
     "train",
     "widgets",

@@ -2,7 +2,8 @@
 
 from kit.augment.groups import groups, together
 from kit.augment.rows import Augmented
-from kit.augment.tables import mixup, noise, smote, swap
+from kit.augment.smote import smote
+from kit.augment.tables import mixup, noise, swap
 from kit.augment.texts import change_case, delete_letters, drop_words, swap_words, texts
 from kit.augment.worth import Worth, worth
 
