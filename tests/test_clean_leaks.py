@@ -68,6 +68,22 @@ def test_near_duplicate_texts_are_found_and_not_counted_twice():
     assert found.near["similarity"].between(0.7, 0.99).all()
 
 
+def test_a_text_that_comes_often_makes_a_pair_a_test_row():
+    train = pd.DataFrame({"text": ["How do I top up my card?"] * 50, "late": 0})
+    test = pd.DataFrame({"text": ["How do I top up my cards?"] * 50, "late": 0})
+
+    found = clean.leaks(train, test, text="text", threshold=0.6)
+
+    assert found.near["train"].tolist() == [0] * 50
+    assert found.near["test"].tolist() == list(range(50))
+
+
+def test_a_table_of_nothing_but_the_target_has_nothing_to_leak():
+    frame = table()[["late"]]
+
+    assert clean.leaks(frame, frame, target="late").table.empty
+
+
 def test_rows_of_one_key_are_near_duplicates():
     train, test = table(0), table(1)
     train["patient"] = [f"P {i}" for i in range(N)]

@@ -107,6 +107,17 @@ def test_p_counts_the_shuffles_that_tell_as_much():
     assert found["z"].is_monotonic_decreasing
 
 
+def test_a_column_that_is_nearly_always_nought_tells_when_it_is_not():
+    y = TARGETS["yes/no"]
+    rare = np.where(RNG.random(N) < 0.05 + 0.1 * y, RNG.random(N), 0) * y
+
+    found = select.mutual(X.assign(rare=rare), y)
+
+    expected = mutual_info_score(rare > 0, y)
+    assert found.table["mutual"].iloc[-1] == pytest.approx(expected)
+    assert "rare" in found.chosen
+
+
 def test_a_constant_column_is_never_informative():
     found = select.mutual(X.assign(one=1.0), TARGETS["yes/no"])
 

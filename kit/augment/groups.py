@@ -64,9 +64,7 @@ def groups(
         )
     links = [np.empty((0, 2), int)]
     if text:
-        # an equal text may have no letters to compare
-        alike = near.pairs(frame[text], threshold=threshold)
-        links += [alike[["left", "right"]].to_numpy(int), _equal(frame, [text])]
+        links += [_alike(frame[text], threshold), _equal(frame, [text])]
     if len(keys):
         links.append(_equal(frame, keys))
     if parents is not None:
@@ -118,6 +116,14 @@ def together(parts: Split, group: pd.Series) -> Split:
     split = changed(parts, how, **moved)
     # from and to: a split does not tell by which column they were
     return replace(split, table=split.table.drop(columns=["from", "to"], errors="ignore"))
+
+
+def _alike(texts: pd.Series, threshold: float) -> np.ndarray:
+    """Link the first of each text to the first of every other that is nearly equal."""
+    # a text that comes a thousand times would make half a million pairs with itself
+    first = np.flatnonzero(~near.normalise(texts).duplicated())
+    found = near.pairs(texts.iloc[first], threshold=threshold)
+    return first[found[["left", "right"]].to_numpy(int)]
 
 
 def _equal(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:

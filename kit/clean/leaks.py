@@ -21,7 +21,7 @@ class Leaks(Result):
     """Hold what leaks from test to training; `table` has one row a kind or column at fault."""
 
     exact: pd.DataFrame  # a row a test row with a double: test, train (labels), similarity
-    near: pd.DataFrame  # the same for nearly equal texts (all pairs) or equal keys
+    near: pd.DataFrame  # the same for nearly equal texts, all pairs, or equal keys
     columns: pd.DataFrame  # column, auc, by: how well each column alone tells the target
     n_test: int
 
@@ -77,7 +77,7 @@ def leaks(
     if not 0.5 < auc <= 1:
         raise checks.bad_value(WHERE, expected="0.5 < auc <= 1", got=auc, remedy="Pass auc=0.95.")
     compared = [text] if text else [name for name in train.columns if name != target]
-    exact = _equal(train, test, compared)
+    exact = _equal(train, test, compared) if compared else _no_pairs()
     alike = _near_texts(train, test, text, threshold) if text else _no_pairs()
     if keys:
         alike = pd.concat([alike, _equal(train, test, keys)]).drop_duplicates(["train", "test"])
@@ -109,11 +109,13 @@ def _equal(train: pd.DataFrame, test: pd.DataFrame, columns: Sequence[Any]) -> p
 def _near_texts(
     train: pd.DataFrame, test: pd.DataFrame, text: str, threshold: float
 ) -> pd.DataFrame:
-    found = near.pairs(train[text], test[text], threshold=threshold)
+    # the first of equal texts stands for all: a thousand on each side would make a million pairs
+    first = np.flatnonzero(~near.normalise(train[text]).duplicated())
+    found = near.pairs(train[text].iloc[first], test[text], threshold=threshold)
     return pd.DataFrame(
         {
             "test": test.index.to_numpy()[found["right"]],
-            "train": train.index.to_numpy()[found["left"]],
+            "train": train.index.to_numpy()[first[found["left"]]],
             "similarity": found["similarity"],
         }
     )

@@ -105,7 +105,9 @@ def _binned(column: pd.Series, bins: int) -> np.ndarray:
     """Return a code for each value: its bin of equal counts, or itself where there are few."""
     if column.nunique() <= bins:
         return pd.factorize(column, sort=True)[0]
-    return pd.qcut(column, bins, labels=False, duplicates="drop").to_numpy()
+    # not pd.qcut: of a column that is nearly all nought it would make one bin
+    edges = np.unique(column.quantile(np.arange(1, bins) / bins))
+    return np.searchsorted(edges, column)
 
 
 def _codes_of(questions: np.ndarray, bins: int) -> np.ndarray:

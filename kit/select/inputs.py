@@ -38,15 +38,17 @@ def numbers(where: str, X: pd.DataFrame) -> np.ndarray:
                 got=checks.Described(f"{name!r} of type {column.dtype}"),
                 remedy="Encode it: pd.get_dummies(X), or encoder.X(frame) of data.Encoder.",
             )
-        n_bad = int((~np.isfinite(column.to_numpy(float, na_value=np.nan))).sum())
-        if n_bad:
-            raise checks.bad_value(
-                where,
-                expected="finite numbers",
-                got=checks.Described(f"{n_bad:,} missing or infinite in {name!r}"),
-                remedy=f"Fill them: X[{name!r}].fillna(X[{name!r}].median()).",
-            )
-    return X.to_numpy(np.float64)
+    rows = X.to_numpy(np.float64, na_value=np.nan)
+    n_bad = (~np.isfinite(rows)).sum(axis=0)
+    if n_bad.any():
+        name = X.columns[int(n_bad.argmax())]
+        raise checks.bad_value(
+            where,
+            expected="finite numbers",
+            got=checks.Described(f"{n_bad.max():,} missing or infinite in {name!r}"),
+            remedy=f"Fill them: X[{name!r}].fillna(X[{name!r}].median()).",
+        )
+    return rows
 
 
 def targets(where: str, y: Any, n_rows: int, *, several: bool = True) -> tuple[np.ndarray, bool]:
