@@ -43,23 +43,39 @@ def test_cells_that_are_no_text_are_taken_as_they_are_written():
     assert near.normalise(pd.Series([1.5, ["a", "B"], True])).tolist() == ["1 5", "a b", "true"]
 
 
-@pytest.mark.parametrize("block", [1, 3, 4_000_000])
-def test_pairs_are_those_of_all_cosines_whatever_the_block(monkeypatch, block):
+def some_texts(seed: int) -> pd.Series:
+    rng = np.random.default_rng(seed)
+    words = ["where", "is", "my", "card", "money", "top", "up", "lost", "a", "new", "transfer"]
+    often = 1 / np.arange(1, 12)
+    drawn = [rng.choice(words, n, p=often / often.sum()) for n in rng.integers(1, 9, 40)]
+    return pd.Series([*SENTENCES, *(" ".join(each) for each in drawn)])
+
+
+@pytest.mark.parametrize("block", [1, 100, 4_000_000])
+@pytest.mark.parametrize("most", [-1, 50, 10**9], ids=["all", "either", "rare first"])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(3))
+def test_pairs_are_those_of_all_cosines_however_they_are_found(
+    monkeypatch, block, most, threshold, seed
+):
     monkeypatch.setattr(near, "BLOCK_CELLS", block)
-    texts = pd.Series(SENTENCES)
+    monkeypatch.setattr(near, "MOST_PAIRS", most)
+    texts = some_texts(seed)
+    n = len(texts)
+    words = near.normalise(texts)
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=near.GRAMS)
-    X = vectors.fit_transform([*near.normalise(texts), *near.normalise(texts)])[:7]
+    X = vectors.fit(words.unique()).transform(words)
     cosine = (X @ X.T).toarray()
 
-    across = near.pairs(texts, texts, threshold=0.5)
-    within = near.pairs(texts, threshold=0.5)
+    across = near.pairs(texts, texts, threshold=threshold)
+    within = near.pairs(texts, threshold=threshold)
 
-    every = {(i, j) for i, j in product(range(7), repeat=2) if cosine[i, j] >= 0.5}
+    every = {(i, j) for i, j in product(range(n), repeat=2) if cosine[i, j] >= threshold - 1e-6}
     assert set(zip(across["left"], across["right"], strict=True)) == every
-    some = {(i, j) for i, j in combinations(range(7), 2) if (i, j) in every}
+    some = {(i, j) for i, j in combinations(range(n), 2) if (i, j) in every}
     assert set(zip(within["left"], within["right"], strict=True)) == some
     assert (0, 1) in some
-    assert (3, 4) in some
+    assert len(across) == len(every)
     expected = cosine[across["left"], across["right"]]
     np.testing.assert_allclose(across["similarity"], expected, atol=1e-6)
     assert across["similarity"].is_monotonic_decreasing
