@@ -4,13 +4,16 @@ import importlib
 from types import ModuleType
 
 __all__ = [
+    "augment",
     "base",
+    "clean",
     "data",
     "doctor",
     "explain",
     "lesson",
     "models",
     "report",
+    "select",
     "show",
     "train",
     "widgets",
