@@ -5,6 +5,7 @@ from types import ModuleType
 
 __all__ = [
     "base",
+    "clean",
     "data",
     "doctor",
     "explain",
