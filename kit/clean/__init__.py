@@ -2,7 +2,8 @@
 
 from kit.clean.apply import Cleaned, apply
 from kit.clean.look import Audit, look
+from kit.clean.on import fingerprint, on
 from kit.clean.plan import Plan, plan
 from kit.clean.score import score
 
-__all__ = ["Audit", "Cleaned", "Plan", "apply", "look", "plan", "score"]
+__all__ = ["Audit", "Cleaned", "Plan", "apply", "fingerprint", "look", "on", "plan", "score"]

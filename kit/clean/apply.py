@@ -10,7 +10,8 @@ import pandas as pd
 from kit.base import checks
 from kit.base.results import Result, result, short
 from kit.clean import table as tables
-from kit.clean.engines import Change, Eager, Lazy, problem
+from kit.clean.eager import Change, Eager, problem
+from kit.clean.lazy import Dask, Lazy
 from kit.clean.plan import Plan, check
 
 WHERE = "clean.apply"
@@ -98,7 +99,7 @@ def apply(frame: Any, plan: Plan) -> Cleaned:
     check(plan.steps)
     taken = tables.take(frame, WHERE)
     _check_columns(plan, taken.collect_schema().names())
-    engine = Lazy(taken) if isinstance(taken, nw.LazyFrame) else Eager(taken)
+    engine = _engine(taken)
     changes = tuple(_carried_out(engine, plan))
     native = taken.to_native()
     return Cleaned(
@@ -110,6 +111,12 @@ def apply(frame: Any, plan: Plan) -> Cleaned:
         original=native.copy(deep=False) if isinstance(native, pd.DataFrame) else native,
         changes=changes,
     )
+
+
+def _engine(taken: nw.DataFrame | nw.LazyFrame) -> Eager | Lazy:
+    if isinstance(taken, nw.DataFrame):
+        return Eager(taken)
+    return Dask(taken) if taken.implementation.is_dask() else Lazy(taken)
 
 
 def _carried_out(engine: Eager | Lazy, plan: Plan) -> list[Change]:

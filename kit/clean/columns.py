@@ -36,6 +36,11 @@ class Encoded:
         """Count the rows without a value."""
         return int((self.codes == GAP).sum())
 
+    def keys(self) -> np.ndarray:
+        """Return a number a row that is equal where the values are: they may repeat."""
+        same = self.values.dictionary_encode().indices.fill_null(GAP)
+        return np.append(same.to_numpy(zero_copy_only=False), GAP)[self.codes]
+
     def decoded(self) -> pa.Array:
         """Return the column row by row."""
         codes = pa.array(self.codes, mask=self.codes == GAP)
@@ -103,7 +108,7 @@ def first_rows(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
     """
     keys = np.zeros(n_rows, np.uint64)
     for i, codes in enumerate(columns):
-        keys += _scramble(codes.astype(np.uint64) + np.uint64(i) * np.uint64(2**40 + 15))
+        keys += scramble(codes.astype(np.uint64) + np.uint64(i) * np.uint64(2**40 + 15))
     groups, _ = pd.factorize(keys)
     first = np.full(groups.max(initial=-1) + 1, n_rows)
     np.minimum.at(first, groups, np.arange(n_rows))
@@ -117,7 +122,7 @@ def first_rows(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
     return np.flatnonzero(keep)
 
 
-def _scramble(x: np.ndarray) -> np.ndarray:
+def scramble(x: np.ndarray) -> np.ndarray:
     """Spread 64 bits so that sums of several seldom meet (the finisher of SplitMix64)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

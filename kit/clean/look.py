@@ -92,7 +92,7 @@ def look(frame: Any) -> Audit:
     """
     taken, notes = tables.take(frame, "clean.look"), ()
     if isinstance(taken, nw.LazyFrame):
-        taken = taken.head(HEAD).collect(backend="pyarrow")
+        taken = tables.collected(taken.head(HEAD))
         notes = (f"A query: its first {HEAD:,} rows were looked at.",) * (len(taken) == HEAD)
     found, codes = _Found(), {}
     for name in taken.columns:

@@ -4,6 +4,7 @@ What an expression may use was found by trying each engine: no look-around and n
 pattern, no cast of a text that is not known to fit, no look-up in a dictionary.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,13 @@ YEAR_FIRST = f"^[0-9]{{4}}[-/.][0-9]{{1,2}}[-/.][0-9]{{1,2}}{CLOCK}$"
 YEAR_LAST = f"^[0-9]{{1,2}}[-/.][0-9]{{1,2}}[-/.][0-9]{{4}}{CLOCK}$"
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MONTH = f"(?:{'|'.join(MONTHS)})[a-z]*[.]?"
+# a day that there was, leap years and all: engines do not agree on what 30 February is
+DAY = (
+    "^(?:(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)-(?:"
+    "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|"
+    "02-(?:0[1-9]|1[0-9]|2[0-8]))|"
+    "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|0[48]|[13579][26])00)-02-29)$"
+)
 NAMED = f"(?i)^(?:[0-9]{{1,2}}[- ]{MONTH}[- ]|{MONTH} [0-9]{{1,2}},? )[0-9]{{4}}{CLOCK}$"
 
 
@@ -27,7 +35,7 @@ class Rule:
     """A kind of repair: how it is computed, on which columns, and what comes out."""
 
     build: Callable[..., nw.Expr]
-    on: str  # columns it is for, "text", "number" or "both"; others it leaves as they are
+    on: str  # columns it is for, others it leaves as they are
     makes: nw.dtypes.DType | None = None  # None keeps the type
     # text that means the same before and after is no repair: nothing for the ledger
     plain: Callable[[Mapping], str] | None = None
@@ -88,18 +96,24 @@ def number(
     """Read numbers with their marks, currencies, percents and units; the rest becomes missing."""
     text = strip(x)
     bare = strip(text.str.replace_all(_affix(units), "")) if units else text
-    fits = bare.str.contains(_digits(decimal, thousands, whole))
+    fits = bare.str.contains(_digits(decimal, thousands, whole, exponent=not units))
     digits = nw.when(fits).then(bare.str.replace_all("^[+]", ""))
     for mark in thousands:
         digits = digits.str.replace_all(mark, "", literal=True)
     if "," in decimal:
         digits = digits.str.replace_all(",", ".", literal=True)
+    for unit, factor in units.items():
+        shift = round(math.log10(factor))
+        if shift and factor == 10.0**shift:
+            # not 35 / 100: Polars makes it 35 * 0.01, and that is no 0.35
+            shifted = nw.concat_str(digits, nw.lit(f"e{shift}"))
+            digits = nw.when(text.str.contains(_affix([unit]))).then(shifted).otherwise(digits)
     # at most 15 digits: a float holds each whole number, and takes a gap on every engine
     value = digits.cast(nw.Float64)
     for unit, factor in units.items():
-        if factor != 1:
+        if factor != 10.0 ** round(math.log10(factor)):
             has_unit = text.str.contains(_affix([unit]))
-            value = nw.when(has_unit).then(_times(value, factor)).otherwise(value)
+            value = nw.when(has_unit).then(value * factor).otherwise(value)
     return value
 
 
@@ -110,16 +124,14 @@ def date(x: nw.Expr, *, order: str) -> nw.Expr:
     has_seconds = clock.str.contains(":.*:")
     clock = nw.when(has_seconds).then(clock).otherwise(nw.concat_str(clock, nw.lit(":00")))
     clock = clock.fill_null("00:00:00")
-    day, month, year = (_digit_text(part) for part in _date_parts(text, order))
-    d, m, y = (part.cast(nw.Float64) for part in (day, month, year))
-    leap = (y % 4 == 0) & ((y % 100 != 0) | (y % 400 == 0))
-    last = nw.when(m.is_in([4.0, 6.0, 9.0, 11.0])).then(nw.lit(30)).otherwise(nw.lit(31))
-    last = nw.when((m == 2) & leap).then(nw.lit(29)).otherwise(last)
-    last = nw.when((m == 2) & ~leap).then(nw.lit(28)).otherwise(last)
-    is_day = (y >= 1) & (m >= 1) & (m <= 12) & (d >= 1) & (d <= last)
+    day, month, year = _date_parts(text, order)
     iso = nw.concat_str(year, _two(month), _two(day), separator="-")
-    iso = nw.concat_str(iso, nw.concat_str(nw.lit("0"), clock).str.slice(-8), separator=" ")
-    return nw.when(is_day).then(iso).str.to_datetime("%Y-%m-%d %H:%M:%S")
+    clock = nw.concat_str(nw.lit("0"), clock).str.slice(-8)
+    return (
+        nw.when(iso.str.contains(DAY))
+        .then(nw.concat_str(iso, clock, separator=" "))
+        .str.to_datetime("%Y-%m-%d %H:%M:%S")
+    )
 
 
 def _date_parts(text: nw.Expr, order: str) -> tuple[nw.Expr, nw.Expr, nw.Expr]:
@@ -149,28 +161,17 @@ def _date_parts(text: nw.Expr, order: str) -> tuple[nw.Expr, nw.Expr, nw.Expr]:
     )
 
 
-def _digit_text(x: nw.Expr) -> nw.Expr:
-    # some engines cast also what a condition leaves out: so nothing but digits may come here
-    return nw.when(x.str.contains("^[0-9]{1,4}$")).then(x)
-
-
 def _two(x: nw.Expr) -> nw.Expr:
     return nw.concat_str(nw.lit("0"), x).str.slice(-2)
 
 
-def _times(x: nw.Expr, factor: float) -> nw.Expr:
-    # 7 * 0.01 is not 0.07, and 7 / 100 is
-    inverse = 1 / factor
-    return x / inverse if inverse == round(inverse) else x * factor
-
-
-def _digits(decimal: str, thousands: str, whole: bool) -> str:
+def _digits(decimal: str, thousands: str, whole: bool, *, exponent: bool) -> str:
     """Return the pattern of a number that is written with these marks."""
     grouped = f"|[0-9]{{1,3}}(?:[{thousands}][0-9]{{3}}){{1,4}}" if thousands else ""
     digits = f"(?:[0-9]{{1,{MAX_DIGITS}}}{grouped})"
     if whole:
         return f"^[+-]?{digits}$"
-    return f"^[+-]?(?:{digits}(?:[{decimal}][0-9]*)?|[{decimal}][0-9]+){EXPONENT}$"
+    return f"^[+-]?(?:{digits}(?:[{decimal}][0-9]*)?|[{decimal}][0-9]+){EXPONENT * exponent}$"
 
 
 def _affix(units: Sequence[str] | Mapping[str, float]) -> str:
@@ -193,7 +194,7 @@ def _plain_number(arguments: Mapping) -> str:
 
 RULES = {
     "strip": Rule(strip, "text"),
-    "missing": Rule(missing, "both", loses=True),
+    "missing": Rule(missing, "text or number", loses=True),
     "merge": Rule(merge, "text"),
     "pad": Rule(pad, "text"),
     "number": Rule(number, "text", nw.Float64(), _plain_number),

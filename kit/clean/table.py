@@ -35,6 +35,14 @@ def take(frame: Any, where: str) -> nw.DataFrame | nw.LazyFrame:
         ) from None
 
 
+def collected(frame: nw.DataFrame | nw.LazyFrame) -> nw.DataFrame:
+    """Run a query; a frame is returned as it is."""
+    if isinstance(frame, nw.DataFrame):
+        return frame
+    # Dask hands its index over to Arrow as a column
+    return frame.collect(backend="pandas" if frame.implementation.is_dask() else "pyarrow")
+
+
 def _check_names(names: list[Any], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     other = [name for name in names if not isinstance(name, str)]
