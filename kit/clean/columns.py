@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from kit.data.files import WHOLE_TYPES
 
+SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd, of random bits: sums of different rows differ
 GAP = -1  # the code of a missing value
 # by default whole numbers with gaps would become floats, and long ones lose digits
 NULLABLE = {getattr(pa, kind.name.lower())(): kind for kind in WHOLE_TYPES} | {
@@ -23,8 +24,9 @@ NULLABLE = {getattr(pa, kind.name.lower())(): kind for kind in WHOLE_TYPES} | {
 class Encoded:
     """A column as `values[codes]`; codes of missing cells are `GAP`."""
 
-    values: pa.Array  # distinct, none missing, when encoded; afterwards they may repeat
+    values: pa.Array  # distinct when encoded; a repair may make some of them equal or missing
     codes: np.ndarray
+    may_repeat: bool = False
 
     @property
     def counts(self) -> np.ndarray:
@@ -37,7 +39,9 @@ class Encoded:
         return int((self.codes == GAP).sum())
 
     def keys(self) -> np.ndarray:
-        """Return a number a row that is equal where the values are: they may repeat."""
+        """Return a number a row that is equal where the values are."""
+        if not self.may_repeat:
+            return self.codes
         same = self.values.dictionary_encode().indices.fill_null(GAP)
         return np.append(same.to_numpy(zero_copy_only=False), GAP)[self.codes]
 
@@ -76,6 +80,20 @@ def _arrow(native: Any) -> pa.Array | None:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
+def keys(series: nw.Series) -> list[np.ndarray] | None:
+    """Return numbers a row that are all equal where the cells are; None as `encode` does.
+
+    Whole numbers and times are their own keys, which is cheaper than to look for distinct ones.
+    """
+    array = _arrow(series.to_native())
+    if array is None or not (pa.types.is_integer(array.type) or pa.types.is_timestamp(array.type)):
+        coded = encode(series)
+        return None if coded is None else [coded.codes]
+    bits = array.view(f"int{array.type.bit_width}")
+    there = [] if not array.null_count else [array.is_valid().to_numpy(zero_copy_only=False)]
+    return [bits.fill_null(0).to_numpy(zero_copy_only=False), *there]
+
+
 def run(expression: nw.Expr, values: pa.Array) -> pa.Array:
     """Compute an expression of the column "x" on values alone."""
     table = nw.from_native(pa.table({"x": values}), eager_only=True)
@@ -93,25 +111,27 @@ def put(frame: nw.DataFrame, columns: dict[str, pa.Array]) -> nw.DataFrame:
     else:
         made = nw.from_arrow(table, backend=frame.implementation).to_native()
     series = nw.from_native(made, eager_only=True)
-    return frame.with_columns(*(series[name] for name in columns))
+    # a frame of no columns has forgotten how many rows it had
+    return frame.with_columns(*(series[name] for name in columns)) if frame.columns else series
 
 
 def first_rows(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
     """Return the positions of the rows that no earlier row equals.
 
-    Rows are compared by a sum of scrambled codes, and those that look alike once more exactly:
-    no row is lost to a collision.
+    Rows are compared by one number that is made of all codes, and those that look alike once more
+    exactly: no row is lost to a collision.
 
     Args:
         columns: for each column a code per row, equal where the cells are.
         n_rows: how many rows there are.
     """
-    keys = np.zeros(n_rows, np.uint64)
-    for i, codes in enumerate(columns):
-        keys += scramble(codes.astype(np.uint64) + np.uint64(i) * np.uint64(2**40 + 15))
-    groups, _ = pd.factorize(keys)
-    first = np.full(groups.max(initial=-1) + 1, n_rows)
-    np.minimum.at(first, groups, np.arange(n_rows))
+    sums = np.zeros(n_rows, np.uint64)
+    for codes in columns:
+        sums *= SPREAD
+        sums += codes.astype(np.int64, copy=False).view(np.uint64)
+    groups, _ = pd.factorize(sums)
+    first = np.empty(groups.max(initial=-1) + 1, np.int64)
+    first[groups[::-1]] = np.arange(n_rows)[::-1]  # the last to be written is the first row
     later = np.flatnonzero(first[groups] != np.arange(n_rows))
     before = first[groups[later]]
     equal = np.ones(len(later), bool)
@@ -120,10 +140,3 @@ def first_rows(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
     keep = np.ones(n_rows, bool)
     keep[later[equal]] = False
     return np.flatnonzero(keep)
-
-
-def scramble(x: np.ndarray) -> np.ndarray:
-    """Spread 64 bits so that sums of several seldom meet (the finisher of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -1,7 +1,7 @@
 """Carry steps out on a frame in memory: each distinct value once, however many rows hold it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import narwhals as nw
@@ -54,11 +54,13 @@ class Eager:
 
     def result(self) -> nw.DataFrame:
         """Return the frame with all changes."""
-        frame = self.frame.select(self.names)
-        if self.kept is not None:
-            frame = _rows(frame, self.kept)
+        same = [name for name in self.names if name not in self.changed]
+        # only what stays is taken over: a copy of a column that is replaced would be for nothing
+        frame = self.frame.select(same)
+        frame = frame if self.kept is None else _rows(frame, self.kept)
         new = {name: self._code(name) for name in self.names if name in self.changed}
-        return columns.put(frame, {name: coded.decoded() for name, coded in new.items() if coded})
+        made = {name: coded.decoded() for name, coded in new.items() if coded}
+        return columns.put(frame, made).select(self.names)
 
     def _change(self, step: Step, name: str) -> Change:
         coded, rule = self._code(name), RULES[step.rule]
@@ -75,7 +77,7 @@ class Eager:
             return Change(step, f"refused: it cannot read {lost}, and would lose them")
         differs = _mask(pc.and_(pc.is_valid(old), _differs(old, new, rule, step)))
         if new.type != old.type or differs.any():
-            self.coded[name] = Encoded(new, _without(coded.codes, gone))
+            self.coded[name] = Encoded(new, _without(coded.codes, gone), may_repeat=True)
             self.changed.add(name)
         these = pa.array(differs)
         old, new, rows = old.filter(these), new.filter(these), counts[differs]
@@ -83,28 +85,31 @@ class Eager:
 
     def _drop_duplicates(self, step: Step) -> Change:
         n_rows = self.n_rows if self.kept is None else len(self.kept)
-        keys = []
+        keys: list[np.ndarray] = []
         for name in self.names:
-            coded = self._code(name)
-            if coded is None:
+            coded = self.coded.get(name)
+            found = [coded.keys()] if coded else columns.keys(self._column(name))
+            if found is None:
                 return Change(step, f"failed: cells of {name!r} cannot be compared")
-            keys.append(coded.keys())
+            keys += found
         left = columns.first_rows(keys, n_rows)
         n_gone = n_rows - len(left)
         if n_gone:
             self.kept = left if self.kept is None else self.kept[left]
             self.coded = {
-                name: coded and Encoded(coded.values, coded.codes[left])
+                name: coded and replace(coded, codes=coded.codes[left])
                 for name, coded in self.coded.items()
             }
         return Change(step, "done", n_gone, lambda: dropped(n_gone))
 
     def _code(self, name: str) -> Encoded | None:
         if name not in self.coded:
-            column = self.frame.select(name)
-            column = column if self.kept is None else _rows(column, self.kept)
-            self.coded[name] = columns.encode(column[name])
+            self.coded[name] = columns.encode(self._column(name))
         return self.coded[name]
+
+    def _column(self, name: str) -> nw.Series:
+        frame = self.frame.select(name)
+        return (frame if self.kept is None else _rows(frame, self.kept))[name]
 
 
 def is_for(rule: Rule, kind: str) -> bool:

@@ -161,7 +161,7 @@ def _text(found: _Found, name: str, coded: Encoded) -> str:
     sure, unsure = _null_words(nulls, present)
     _nulls(found, name, sure)
     if len(unsure):
-        step = Step(name, "missing", {"values": list(unsure.index)}, "null words", unsure.sum())
+        step = Step(name, "missing", {"values": list(unsure.index)}, "null words", int(unsure.sum()))
         why = "may mean missing, or be a category of its own"
         found.doubt(Doubt(name, "null words", tuple(unsure.index), why, int(unsure.sum()), step))
     if reading.doubt:

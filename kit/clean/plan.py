@@ -103,7 +103,7 @@ class Plan(Result):
             "steps": [asdict(step) for step in self.steps],
             "doubts": [asdict(doubt) for doubt in self.doubts],
         }
-        return json.dumps(content, indent=1, ensure_ascii=False)
+        return json.dumps(content, indent=1, ensure_ascii=False, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":

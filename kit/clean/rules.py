@@ -95,9 +95,9 @@ def number(
 ) -> nw.Expr:
     """Read numbers with their marks, currencies, percents and units; the rest becomes missing."""
     text = strip(x)
-    bare = strip(text.str.replace_all(_affix(units), "")) if units else text
+    bare = _without_units(text, units)
     fits = bare.str.contains(_digits(decimal, thousands, whole, exponent=not units))
-    digits = nw.when(fits).then(bare.str.replace_all("^[+]", ""))
+    digits = nw.when(fits).then(bare.str.strip_chars("+"))
     for mark in thousands:
         digits = digits.str.replace_all(mark, "", literal=True)
     if "," in decimal:
@@ -141,10 +141,9 @@ def _date_parts(text: nw.Expr, order: str) -> tuple[nw.Expr, nw.Expr, nw.Expr]:
     last = whole.str.replace_all("^.*[-/.]", "")
     middle = whole.str.replace_all("^[0-9]+[-/.]", "").str.replace_all("[-/.].*$", "")
     numbers = whole.str.replace_all("[^0-9]+", " ").str.strip_chars(" ")
-    lower = whole.str.to_lowercase()
-    name = nw.lit(None, nw.String)
-    for i, month in enumerate(MONTHS, start=1):
-        name = nw.when(lower.str.contains(month)).then(nw.lit(str(i))).otherwise(name)
+    name = whole
+    for i, word in enumerate(MONTHS, start=1):
+        name = name.str.replace_all(f"(?i)^.*{word}.*$", str(i))
     years_first, years_last = text.str.contains(YEAR_FIRST), text.str.contains(YEAR_LAST)
     named = text.str.contains(NAMED)
     day, month = (first, middle) if order == "day first" else (middle, first)
@@ -174,17 +173,28 @@ def _digits(decimal: str, thousands: str, whole: bool, *, exponent: bool) -> str
     return f"^[+-]?(?:{digits}(?:[{decimal}][0-9]*)?|[{decimal}][0-9]+){EXPONENT * exponent}$"
 
 
-def _affix(units: Sequence[str] | Mapping[str, float]) -> str:
-    """Return the pattern of units: a sign anywhere, a word before or behind the number."""
-    signs = "".join(unit for unit in units if len(unit) == 1 and not unit.isalnum())
+def _without_units(text: nw.Expr, units: Mapping[str, float]) -> nw.Expr:
+    """Take units away: a sign anywhere, as in -$5, a word before or behind the number."""
+    words = [unit for unit in units if not _is_sign(unit)]
+    for sign in units:
+        if _is_sign(sign):
+            text = text.str.replace_all(sign, "", literal=True)
+    text = text.str.replace_all(_affix(words), "") if words else text
+    return strip(text) if units else text
+
+
+def _is_sign(unit: str) -> bool:
+    return len(unit) == 1 and not unit.isalnum()
+
+
+def _affix(units: Sequence[str]) -> str:
+    """Return the pattern of units around a number; a longer one goes before one that begins it."""
+    # a class for each mark: engines do not agree on what a backslash may stand before
     words = "|".join(
         "".join(c if c.isalnum() else f"[{c}]" for c in unit)
         for unit in sorted(units, key=len, reverse=True)
-        if unit not in signs
     )
-    parts = [f"[{signs}]"] if signs else []
-    parts += [f"^(?:{words})[ \u00a0]*", f"[ \u00a0]*(?:{words})$"] if words else []
-    return "(?i)" + "|".join(parts)
+    return f"(?i)^(?:{words})[ \u00a0]*|[ \u00a0]*(?:{words})$"
 
 
 def _plain_number(arguments: Mapping) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from kit.clean import rules
 
@@ -27,6 +29,7 @@ PARTS = (
     "(?P<digits>[0-9.,](?:[0-9.,' \u00a0\u202f]*[0-9])?[.]?(?:[eE][+-]?[0-9]{1,2})?)"
     "(?P<after>[^0-9]*)$"
 )
+NAMES = ("before", "sign", "inner", "digits", "after")
 GROUPS = "[0-9]{{1,3}}(?:[{mark}][0-9]{{3}})+"
 SAMPLE = 1_000  # distinct words that tell whether it is worth to look at all of them
 
@@ -80,9 +83,16 @@ def _yes_no(words: pd.Series) -> Reading | None:
 
 
 def _numbers(words: pd.Series) -> Reading | None:
-    parts = words.str.extract(PARTS)
-    if parts["digits"].isna().any():
+    found = pc.extract_regex(pa.array(words), PARTS)
+    if found.null_count:
         return None
+    parts = pd.DataFrame(
+        {
+            name: pd.Series(part, dtype="str")
+            for name, part in zip(NAMES, found.flatten(), strict=True)
+        }
+    )
+    parts.index = words.index
     unit = _unit(parts)
     if unit is None:
         return None
@@ -166,12 +176,11 @@ def _marks(digits: pd.Series) -> tuple[str, str, pd.Series] | str:
 def _by_both(
     digits: pd.Series, both: pd.Series, comma: pd.Series, dot: pd.Series
 ) -> tuple[str, str, pd.Series] | str:
-    if digits[both].str.contains(_grouped(",", "[.]")).all():
-        if digits[comma].str.contains(_grouped(",", "[.]")).all():
-            return ".", ",", comma
-    elif digits[both].str.contains(_grouped(".", ",")).all():
-        if digits[dot].str.contains(_grouped(".", ",")).all():
-            return ",", ".", dot
+    # every comma stands as in 1,234.5, or every point as in 1.234,5
+    if digits[both | comma].str.contains(_grouped(",", "[.]")).all():
+        return ".", ",", comma
+    if digits[both | dot].str.contains(_grouped(".", ",")).all():
+        return ",", ".", dot
     return "1,234.5 and 1.234,5 in one column"
 
 
