@@ -69,7 +69,7 @@ class Cleaned(Result):
         return nw.from_native(self.frame).collect_schema().names()
 
 
-def apply(frame: Any, plan: Plan) -> Cleaned:
+def apply(frame: Any, plan: Any) -> Cleaned:
     """Apply a plan to a table; the original stays as it is.
 
     A frame in memory is cleaned value by value, not row by row. A query (Polars lazy, DuckDB, Dask,

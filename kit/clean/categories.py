@@ -13,7 +13,7 @@ SHORTEST = 5  # letters of a word in which a slip can be told from another word
 
 def are_categories(words: pd.Series, counts: np.ndarray) -> bool:
     """Tell whether words come again often enough to be categories."""
-    return 2 <= len(words) <= MOST and counts.sum() >= 2 * len(words)
+    return 2 <= len(words) <= MOST and bool(counts.sum() >= 2 * len(words))
 
 
 def variants(words: pd.Series, counts: np.ndarray) -> tuple[dict[str, str], dict[str, str]]:

@@ -100,18 +100,22 @@ def run(expression: nw.Expr, values: pa.Array) -> pa.Array:
     return table.select(x=expression).to_native()["x"].combine_chunks()
 
 
-def put(frame: nw.DataFrame, columns: dict[str, pa.Array]) -> nw.DataFrame:
-    """Put columns into a frame, in the types that its library has for them."""
+def put(frame: nw.DataFrame, columns: dict[str, pa.Array], index: pd.Index | None) -> nw.DataFrame:
+    """Put columns into a frame, in the types that its library has for them.
+
+    Args:
+        frame: what stays, of all rows that stay.
+        columns: what is new.
+        index: of the rows, where the library has one: a frame of no columns has lost it.
+    """
     if not columns:
         return frame
     table = pa.table(columns)
-    if frame.implementation.is_pandas():
-        made = table.to_pandas(types_mapper=NULLABLE.get)
-        made.index = frame.to_native().index
+    if index is not None:
+        made = table.to_pandas(types_mapper=NULLABLE.get).set_index(index)
     else:
         made = nw.from_arrow(table, backend=frame.implementation).to_native()
     series = nw.from_native(made, eager_only=True)
-    # a frame of no columns has forgotten how many rows it had
     return frame.with_columns(*(series[name] for name in columns)) if frame.columns else series
 
 

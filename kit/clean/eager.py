@@ -60,7 +60,13 @@ class Eager:
         frame = frame if self.kept is None else _rows(frame, self.kept)
         new = {name: self._code(name) for name in self.names if name in self.changed}
         made = {name: coded.decoded() for name, coded in new.items() if coded}
-        return columns.put(frame, made).select(self.names)
+        return columns.put(frame, made, self._index()).select(self.names)
+
+    def _index(self) -> pd.Index | None:
+        native = self.frame.to_native()
+        if not isinstance(native, pd.DataFrame):
+            return None
+        return native.index if self.kept is None else native.index[self.kept]
 
     def _change(self, step: Step, name: str) -> Change:
         coded, rule = self._code(name), RULES[step.rule]

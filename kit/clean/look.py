@@ -22,6 +22,7 @@ MORE_NULLS = ("-", "--", ".", "n.a.", "N.A.", "<NA>", "#NA", "#VALUE!", "#REF!",
 PERHAPS_NULLS = (*MORE_NULLS[:3], "?", "None", "none", "missing", "unknown", "Missing", "Unknown")
 BY_CHANCE = 1e-3  # expected pairs of equal rows below which duplicates cannot be chance
 SHOWN = 3
+ABOUT = ["column", "stored", "holds", "missing", "distinct", "key"]
 
 
 @result
@@ -55,7 +56,7 @@ class _Found:
         self.columns: list[dict[str, Any]] = []
 
     def add(
-        self, column: str | None, kind: str, cells: int, examples: Iterable, **more: Any
+        self, column: str | None, kind: str, cells: Any, examples: Iterable, **more: Any
     ) -> None:
         shown = ", ".join(repr(each) for each, _ in zip(examples, range(SHOWN), strict=False))
         row = {"column": column, "finding": kind, "cells": int(cells), "examples": shown}
@@ -104,7 +105,7 @@ def look(frame: Any) -> Audit:
     names = ["column", "finding", "cells", "examples", "action", "why"]
     return Audit(
         table=pd.DataFrame(found.rows, columns=names),
-        columns=pd.DataFrame(found.columns),
+        columns=pd.DataFrame(found.columns, columns=ABOUT),
         steps=tuple(found.steps),
         doubts=tuple(found.doubts),
         n_rows=len(taken),
@@ -113,7 +114,14 @@ def look(frame: Any) -> Audit:
 
 
 def _column(found: _Found, name: str, stored: str, coded: Encoded | None, n_rows: int) -> None:
-    about = {"column": name, "stored": stored, "holds": stored, "missing": 0, "distinct": 0}
+    about = {
+        "column": name,
+        "stored": stored,
+        "holds": stored,
+        "missing": 0,
+        "distinct": 0,
+        "key": False,
+    }
     found.columns.append(about)
     if coded is None:
         about["holds"] = "several kinds"
@@ -161,7 +169,9 @@ def _text(found: _Found, name: str, coded: Encoded) -> str:
     sure, unsure = _null_words(nulls, present)
     _nulls(found, name, sure)
     if len(unsure):
-        step = Step(name, "missing", {"values": list(unsure.index)}, "null words", int(unsure.sum()))
+        step = Step(
+            name, "missing", {"values": list(unsure.index)}, "null words", int(unsure.sum())
+        )
         why = "may mean missing, or be a category of its own"
         found.doubt(Doubt(name, "null words", tuple(unsure.index), why, int(unsure.sum()), step))
     if reading.doubt:

@@ -21,7 +21,7 @@ class Step:
 
     column: str | None
     rule: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: Any = field(default_factory=dict)  # by name; whatever a person wrote, until checked
     why: str = ""
     rows: int = 0  # that it was planned for; another table may have more or fewer
 
@@ -62,8 +62,10 @@ class Plan(Result):
         """
         kept = [step for step in self.steps if not _is(step, column, rule)]
         if len(kept) == len(self.steps):
-            what = f"a step of {column!r} with {rule!r}"
-            raise _bad(what, "none in this plan", "Look at plan.table for those there are.")
+            named = [f"of {column!r}"] * (column is not None) + [f"{rule!r}"] * (rule is not None)
+            what = " ".join(["a step", *named])
+            remedy = "Look at plan.table for those there are."
+            raise _bad(what, "none in this plan", remedy, "plan.drop")
         return make(kept, self.doubts, self.columns)
 
     def accept(self, kind: str, *, column: str | None = None) -> "Plan":
@@ -90,6 +92,7 @@ class Plan(Result):
                 f"a doubt about {kind} in column {column!r}",
                 "none",
                 f"Pass one of: {checks.listed(with_it)}.",
+                "plan.accept",
             )
         left = [doubt for doubt in self.doubts if doubt not in taken]
         added = [doubt.step for doubt in taken if doubt.step]

@@ -7,6 +7,7 @@ pattern, no cast of a text that is not known to fit, no look-up in a dictionary.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import narwhals as nw
 
@@ -36,7 +37,7 @@ class Rule:
 
     build: Callable[..., nw.Expr]
     on: str  # columns it is for, others it leaves as they are
-    makes: nw.dtypes.DType | None = None  # None keeps the type
+    makes: Any = None  # a Narwhals type; None keeps the one there is
     # text that means the same before and after is no repair: nothing for the ledger
     plain: Callable[[Mapping], str] | None = None
     loses: bool = False  # making values missing is what it is for
