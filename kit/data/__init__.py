@@ -4,6 +4,7 @@ from kit.data.encode import Encoder
 from kit.data.flights import flights
 from kit.data.pick import pick
 from kit.data.read import Table, read
+from kit.data.soil import Soiled, soil
 from kit.data.split import Split, split
 
-__all__ = ["Encoder", "Split", "Table", "flights", "pick", "read", "split"]
+__all__ = ["Encoder", "Soiled", "Split", "Table", "flights", "pick", "read", "soil", "split"]
