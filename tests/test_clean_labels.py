@@ -13,7 +13,7 @@ from sklearn.model_selection import cross_val_predict
 from kit import clean
 
 
-def naive_joint(probs, y) -> np.ndarray:
+def naive_joint(probs, y) -> tuple[np.ndarray, int]:
     """Northcutt et al. (2021), equations 1 and 2, one row at a time."""
     n, k = probs.shape
     threshold = [np.mean([probs[r, j] for r in range(n) if y[r] == j]) for j in range(k)]
@@ -22,9 +22,8 @@ def naive_joint(probs, y) -> np.ndarray:
         reached = [j for j in range(k) if probs[r, j] >= threshold[j] - 1e-12]
         if reached:
             counts[y[r], max(reached, key=lambda j: probs[r, j])] += 1
-    for i in range(k):
-        counts[i] *= np.sum(np.asarray(y) == i) / counts[i].sum()
-    return counts
+    scaled = [counts[i] * np.sum(np.asarray(y) == i) / counts[i].sum() for i in range(k)]
+    return np.array(scaled), int(counts.sum() - counts.trace())
 
 
 def naive_suspects(probs, y, joint) -> set[int]:
@@ -48,8 +47,9 @@ def test_joint_and_suspects_are_those_of_the_naive_loops(seed, n_classes):
 
     found = clean.labels(probs, y)
 
-    joint = naive_joint(probs, y)
+    joint, n_sure = naive_joint(probs, y)
     np.testing.assert_allclose(found.joint.to_numpy(), joint)
+    assert found.n_sure == n_sure
     assert found.n_supported == round(joint.sum() - joint.trace())
     assert set(found.table["row"]) == naive_suspects(probs, y, found.joint.to_numpy())
     assert found.joint.to_numpy().sum() == pytest.approx(len(y))
@@ -66,7 +66,8 @@ def test_planted_flips_are_counted_and_found_first():
 
     found = clean.labels(probs, noisy)
 
-    assert 70 <= found.n_supported <= 160
+    assert 60 <= found.n_sure <= 120
+    assert found.n_sure <= found.n_supported <= 160
     named = found.table["row"].to_numpy()
     assert np.isin(flipped, named).mean() > 0.85
     assert np.isin(named[:60], flipped).mean() > 0.9
@@ -82,8 +83,8 @@ def test_labels_that_the_model_confirms_are_not_suspect():
 
     assert found.table.empty
     assert found.facts() == {
-        "wrong labels": "about 0 of 4",
-        "noise": "0.0%",
+        "wrong labels": "0 to 0 of 4",
+        "noise": "0.0% to 0.0%",
         "suspects": "0",
         "commonest": "none",
     }

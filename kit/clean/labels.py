@@ -17,7 +17,8 @@ class Labels(Result):
     """Hold the suspects, the likeliest mistake first; `table` has one row a suspect."""
 
     joint: pd.DataFrame  # estimated rows of each given label (down) and true label (across)
-    n_supported: int  # wrong labels that the noise estimate supports
+    n_sure: int  # rows that the model is sure are of another class
+    n_supported: int  # wrong labels that the estimate supports: the same, scaled to all rows
     n_rows: int
 
     def facts(self) -> dict[str, str]:
@@ -27,8 +28,8 @@ class Labels(Result):
         given, true = np.unravel_index(wrong.argmax(), wrong.shape)
         names = self.joint.index
         return {
-            "wrong labels": f"about {short(self.n_supported)} of {short(self.n_rows)}",
-            "noise": f"{self.n_supported / self.n_rows:.1%}",
+            "wrong labels": f"{self.n_sure:,} to {self.n_supported:,} of {self.n_rows:,}",
+            "noise": f"{self.n_sure / self.n_rows:.1%} to {self.n_supported / self.n_rows:.1%}",
             "suspects": short(len(self.table)),
             "commonest": f"{names[true]} as {names[given]}" if wrong.any() else "none",
         }
@@ -39,8 +40,9 @@ def labels(probabilities: Any, y: Any, *, classes: Sequence[Any] = ()) -> Labels
 
     A row counts as of class j when its probability of j reaches the mean that rows labelled j
     have: so a model that is unsure of a whole class does not accuse all of it. Counts of given
-    against confident label, scaled to the rows of each label, estimate how many are wrong, and
-    of each kind of mistake as many rows are named, those with the widest margin.
+    against confident label, scaled to the rows of each label, estimate how many are wrong (too
+    many rather than too few, where the model is unsure of much), and of each kind of mistake as
+    many rows are named, those with the widest margin.
 
     Args:
         probabilities: (rows, classes), of rows that the model did not train on: out of fold.
@@ -66,20 +68,22 @@ def labels(probabilities: Any, y: Any, *, classes: Sequence[Any] = ()) -> Labels
     names = list(classes) or list(range(probs.shape[1] if probs.ndim == 2 else 0))
     _check_probabilities(probs, len(y), names)
     given = _codes(_plain(y), names)
-    joint = _confident_joint(probs, given)
+    counts = _confident_counts(probs, given)
+    # each class has a row at or above its own mean, so no sum is nought
+    joint = counts / counts.sum(axis=1, keepdims=True) * np.bincount(given)[:, None]
     suspects = _suspects(probs, given, joint)
-    wrong = joint - np.diag(joint.diagonal())
     axes = {"index": pd.Index(names, name="given"), "columns": pd.Index(names, name="true")}
     return Labels(
         table=_table(probs, given, suspects, names),
         joint=pd.DataFrame(joint, **axes),
-        n_supported=round(wrong.sum()),
+        n_sure=int(counts.sum() - counts.trace()),
+        n_supported=round(joint.sum() - joint.trace()),
         n_rows=len(given),
     )
 
 
-def _confident_joint(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return the estimated rows of each given and true class, (K, K); they sum to all rows."""
+def _confident_counts(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return the rows of each given and each confident class, (K, K)."""
     n_classes = probs.shape[1]
     sizes = np.bincount(given, minlength=n_classes)
     own = probs[np.arange(len(given)), given]
@@ -89,8 +93,7 @@ def _confident_joint(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
     sure = confident.max(axis=1) >= 0
     counts = np.zeros((n_classes, n_classes))
     np.add.at(counts, (given[sure], confident[sure].argmax(axis=1)), 1)
-    # each class has a row at or above its own mean, so no sum is nought
-    return counts / counts.sum(axis=1, keepdims=True) * sizes[:, None]
+    return counts
 
 
 def _suspects(probs: np.ndarray, given: np.ndarray, joint: np.ndarray) -> np.ndarray:
