@@ -182,8 +182,33 @@ def test_a_value_that_is_rare_among_the_rows_is_not_taken_for_ignored():
 
     found = explain.shap(lambda x: x[:, 0] + 5 * x[:, 1], X, background=np.zeros((2, 3)))
 
-    assert found.values[4321, 1] == 5
-    assert (np.delete(found.values[:, 1], 4321) == 0).all()
+    assert found.values[4321, 1] == pytest.approx(5)
+    np.testing.assert_allclose(np.delete(found.values[:, 1], 4321), 0, atol=1e-9)
+    assert (found.values[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_players_that_count_only_all_together_are_not_taken_for_ignored(seed):
+    X, background = np.ones((4, 12)), np.zeros((10, 12))
+
+    found = explain.shap(lambda x: x.all(1).astype(float), X, background=background, seed=seed)
+
+    np.testing.assert_allclose(found.values, 1 / 12, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("d", [6, 20])
+def test_one_row_among_many_may_be_all_that_a_player_counts_for(d, seed):
+    X = np.random.default_rng(seed).normal(size=(200, d))
+    X[100] = 10
+
+    def alarm(x):
+        return x[:, 0] + 50 * (x[:, 1:6] > 5).all(1)
+
+    found = explain.shap(alarm, X, background=np.zeros((10, d)), seed=seed)
+
+    np.testing.assert_allclose(found.values[100, :6], 10, atol=1e-9)
+    assert (found.values[:, 6:] == 0).all()
 
 
 @lru_cache
@@ -427,6 +452,15 @@ def test_more_is_played_until_the_error_is_as_small_as_asked():
     for found, target in ((rough, 0.05), (fine, 0.01)):
         assert found.error_std.mean() <= target * np.abs(found.values).mean()
     assert rough.extra["pairs"].max() < fine.extra["pairs"].min()
+
+
+def test_an_error_that_is_asked_for_ends_the_play_before_all_is_tried():
+    model, X = mlp(14, 32, 16, 1), rows_of(6, 14)
+
+    found = explain.shap(model, X, background=rows_of(10, 14, seed=1), target_error=0.05)
+
+    assert found.extra["pairs"].max() < coalitions.all_pairs(14) / 10
+    assert found.error_std.mean() <= 0.05 * np.abs(found.values).mean()
 
 
 def test_an_error_that_is_not_reached_is_said():

@@ -15,6 +15,7 @@ WHERE = "explain.shap"
 EXACT_AT_MOST = 20  # players: half a million pairs a row
 PAIRS_PER_PLAYER, AUTO_PAIRS = 16, (256, 2048)  # of "auto", and its bounds
 UNTIL = 16_384  # pairs at which "auto" gives up on a target error
+ROUNDING = 1e-6  # of the largest prediction less the base: below it, an ignored player has 0
 
 
 def shap(
@@ -73,22 +74,25 @@ def shap(
     rows = inputs.rows(WHERE, X, what="X")
     back = inputs.background(WHERE, background, n_features=len(rows.names))
     names, columns = inputs.groups(WHERE, groups, rows.names)
-    _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
+    effort = _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows.numbers, output=output, target=target, dtype=dtype)
         predictions, base = asked.scores(rows.numbers), asked.scores(back).mean(0)
         game.finite(WHERE, predictions)
         game.finite(WHERE, base)
         active = ignored.active(asked, rows.numbers, back, columns, seed=seed)
-        effort = _effort(len(active), pairs, target_error)
-        play = game.make(WHERE, asked, back, [columns[p] for p in active], len(rows.names))
+        # enumeration takes in who seems to be ignored: that rests on a sample
+        playing = list(range(len(names))) if effort.exact else active
+        effort = _effort(len(playing), pairs, target_error)
+        play = game.make(WHERE, asked, back, [columns[p] for p in playing], len(rows.names))
         steps = estimate.blocks(play, rows.numbers, (predictions - base) / 2, effort, seed=seed)
         found = _interruptible(steps, len(predictions))
     n_done = sum(len(block.values) for block in found)
     values = np.zeros((n_done, len(names), predictions.shape[1]))
     error_std = np.zeros_like(values)
-    values[:, active] = np.concatenate([block.values for block in found])
-    error_std[:, active] = np.concatenate([block.error_std for block in found])
+    values[:, playing] = np.concatenate([block.values for block in found])
+    error_std[:, playing] = np.concatenate([block.error_std for block in found])
+    _silence(values, active, size=float(np.abs(predictions - base).max()))
     n_pairs = np.concatenate([np.full(len(block.values), block.n_pairs) for block in found])
     _warn_of_error(values, error_std, target_error)
     outputs = _outputs(target, predictions.shape[1])
@@ -101,7 +105,7 @@ def shap(
         data=inputs.shown(rows.numbers[:n_done], columns),
         names=names,
         outputs=outputs,
-        method="Shapley, exact" if effort.exact else f"Shapley, {n_pairs.max()} pairs",
+        method=_method(effort.exact, n_pairs, len(names) - len(playing)),
         extra={"pairs": n_pairs},
         rerun=partial(
             shap,
@@ -156,10 +160,19 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
         )
     else:
         most = pairs
-    if most >= n_all and d <= EXACT_AT_MOST:
+    few = coalitions.EXACT_PLAYERS if target_error is not None else EXACT_AT_MOST
+    if most >= n_all and d <= few:
         return estimate.Effort(exact=True, first=n_all, most=n_all)
+    most = min(most, n_all)
     first = most if target_error is None else min(2 * fewest, most)
     return estimate.Effort(exact=False, first=first, most=most, target=target_error)
+
+
+def _silence(values: np.ndarray, active: list[int], *, size: float) -> None:
+    """Set to 0, in place, what rounding leaves to players that the model seems to ignore."""
+    idle = np.setdiff1d(np.arange(values.shape[1]), active)
+    rounding = np.abs(values[:, idle]).max((0, 2), initial=0) <= ROUNDING * size
+    values[:, idle[rounding]] = 0
 
 
 def _interruptible(steps: Iterator[estimate.Found], n_rows: int) -> list[estimate.Found]:
@@ -178,6 +191,12 @@ def _interruptible(steps: Iterator[estimate.Found], n_rows: int) -> list[estimat
             stacklevel=3,
         )
     return found
+
+
+def _method(exact: bool, n_pairs: np.ndarray, n_left_out: int) -> str:
+    if not exact:
+        return f"Shapley, {n_pairs.max()} pairs"
+    return "Shapley, exact" + (f" without {n_left_out} ignored" if n_left_out else "")
 
 
 def _warn_of_error(values: np.ndarray, error_std: np.ndarray, target: float | None) -> None:
