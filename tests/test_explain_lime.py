@@ -22,6 +22,7 @@ TRAIN = np.column_stack(
     ]
 )
 ROWS = TRAIN[:6]
+FRAME = pd.DataFrame(TRAIN, columns=list("abcde"))
 
 
 def tangled(X):
@@ -137,6 +138,27 @@ def test_memory_is_bounded_by_walking_through_the_rows(monkeypatch):
     np.testing.assert_allclose(in_parts.values, whole.values, atol=1e-6)
 
 
+def test_a_model_that_runs_out_of_memory_is_asked_about_fewer_rows():
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.failures = net(), 0
+
+        def forward(self, x):
+            if len(x) > 100:
+                self.failures += 1
+                raise torch.OutOfMemoryError("out of memory")
+            return self.inner(x)
+
+    model = Small()
+
+    found = lime(model, TRAIN, train=TRAIN, samples=1024, output="raw")
+
+    assert model.failures > 0
+    expected = lime(model.inner, TRAIN, train=TRAIN, samples=1024, output="raw")
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+
+
 def test_error_std_covers_the_distance_to_the_converged_values():
     truth = lime(net(), TRAIN[:100], train=TRAIN, num_features=5, samples=2**18, seed=9)
 
@@ -205,6 +227,13 @@ def test_only_num_features_are_kept_and_they_are_the_strongest():
     np.testing.assert_array_equal(np.nonzero(two.values)[1].reshape(6, 2), strongest)
 
 
+def test_a_table_of_fewer_columns_than_num_features_keeps_them_all():
+    found = lime(net(), ROWS, train=TRAIN, samples=512)
+
+    expected = lime(net(), ROWS, train=TRAIN, samples=512, num_features=5)
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
 def test_a_bin_of_one_value_is_perturbed_to_that_value():
     # three of four rows are 7 in the first column; lime_tabular would ask the model about 0
     train = np.column_stack([np.repeat([7, 7, 7, 9], 50), np.arange(200)])
@@ -239,6 +268,24 @@ def test_a_frame_gives_the_names_and_lime_gets_its_own_object():
     assert stock.local_pred == pytest.approx(found.base_values[1] + found.values[1].sum())
     assert [name for name, _ in stock.as_list()] == found.top(1, 3)["feature"].tolist()
     assert stock.score == found.extra["r2"][1]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_lime_takes_the_explanation_of_several_classes_or_of_one_of_them(alone):
+    found = lime(net(3), ROWS, train=TRAIN, samples=512)
+    kept = found.one(2) if alone else found
+
+    stock = kept.to_lime(4)
+
+    label = 1 if alone else 2
+    assert dict(stock.as_list(label=label)) == pytest.approx(
+        dict(zip(found.names, found.values[4, :, 2], strict=True))
+    )
+    assert stock.score == pytest.approx(found.extra["r2"][4, 2] if alone else found.extra["r2"][4])
+    assert stock.as_pyplot_figure(label=label).axes
+    assert "x1" in stock.as_html()
+    if alone:
+        np.testing.assert_array_equal(kept.extra["stability"], found.extra["stability"][:, 2])
 
 
 def test_rerun_explains_another_model_with_the_same_settings():
@@ -328,8 +375,15 @@ def holed(array):
             ),
         ),
         (
-            {"num_features": 6},
-            "explain.lime: expected 1 <= num_features <= 5, got 6 (int). Pass num_features=5.",
+            {"num_features": 0},
+            "explain.lime: expected num_features >= 1, got 0 (int). Pass num_features=10.",
+        ),
+        (
+            {"X": FRAME[:6], "train": FRAME[["a", "c", "b", "d", "e"]]},
+            (
+                "explain.lime: expected train's columns in the order of X, got a, c, b, d, e. "
+                "Pass train[X.columns]."
+            ),
         ),
         (
             {"samples": 100},

@@ -1,5 +1,8 @@
 import itertools
 import math
+import re
+import subprocess
+import sys
 import warnings
 from functools import lru_cache
 
@@ -375,6 +378,18 @@ def test_out_of_memory_halves_what_is_held_at_once_and_goes_on():
     np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
 
 
+def test_predictions_of_more_rows_than_fit_are_asked_for_in_parts():
+    model, X = Small(most=50), rows_of(700, 3)
+    model.inner = mlp(3, 16, 1)
+
+    found = explain.shap(model, X, background=rows_of(60, 3, seed=1)[:50])
+
+    assert model.failures > 0
+    np.testing.assert_allclose(
+        found.predictions, model.inner(torch.from_numpy(X))[:, 0].detach(), atol=1e-6
+    )
+
+
 def test_out_of_memory_is_raised_when_a_single_row_does_not_fit():
     model = Small(most=64)
 
@@ -440,6 +455,46 @@ def test_a_model_that_ends_in_probabilities_is_not_squashed_twice():
 
     expected = explain.shap(ends[0], X, **given)
     np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("output", ["logit", "probability"])
+def test_a_function_is_explained_as_it_is_whatever_its_name(output):
+    def predict_proba(x):
+        return 1 / (1 + np.exp(-tangled(0)(x)))
+
+    given = {"background": rows_of(3, 5, seed=1), "output": output}
+
+    named = explain.shap(predict_proba, rows_of(4, 5), **given)
+    nameless = explain.shap(lambda x: predict_proba(x), rows_of(4, 5), **given)
+
+    np.testing.assert_array_equal(named.values, nameless.values)
+    np.testing.assert_allclose(named.predictions, predict_proba(rows_of(4, 5).astype(float)))
+
+
+@pytest.mark.parametrize("kind", [int, bool])
+def test_a_function_may_return_integers_or_truths(kind):
+    X, background = rows_of(4, 5), rows_of(6, 5, seed=1)
+
+    def counts(x):
+        return (x > 0).sum(1) - 2 if kind is int else (x > 0).all(1)
+
+    found = explain.shap(counts, X, background=background)
+
+    expected = explain.shap(lambda x: counts(x).astype(float), X, background=background)
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert np.abs(found.values).max() > 0
+
+
+def test_a_module_may_return_integers():
+    class Votes(nn.Module):
+        def forward(self, x):
+            return (x > 0).sum(1)
+
+    X, background = rows_of(4, 5), rows_of(6, 5, seed=1)
+
+    found = explain.shap(Votes(), X, background=background)
+
+    np.testing.assert_allclose(found.values, (X > 0) - (background > 0).mean(0), atol=1e-6)
 
 
 def test_more_is_played_until_the_error_is_as_small_as_asked():
@@ -556,6 +611,37 @@ def test_a_model_in_train_mode_is_put_in_eval_mode_and_back():
     np.testing.assert_array_equal(found.values, expected.values)
 
 
+def test_a_model_that_fails_is_put_back_in_train_mode():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("broken")
+
+    model = nn.Sequential(nn.Linear(4, 1), Broken()).train()
+
+    with pytest.raises(RuntimeError, match="broken"):
+        explain.shap(model, rows_of(3, 4), background=rows_of(2, 4))
+
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.LSTM(4, 4, num_layers=2, dropout=0.5), nn.MultiheadAttention(4, 1, dropout=0.5)],
+    ids=["lstm", "attention"],
+)
+def test_dropout_inside_a_layer_counts_as_well(layer):
+    class Within(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return x.sum(1)
+
+    with pytest.warns(UserWarning, match="the model was in train mode"):
+        explain.shap(Within(), rows_of(3, 4), background=rows_of(2, 4))
+
+
 def test_a_fresh_model_without_dropout_is_explained_without_a_word():
     model = nn.Sequential(nn.Linear(4, 1))
 
@@ -578,6 +664,42 @@ def test_a_constant_background_is_one_row_and_that_is_said():
     )
     expected = explain.shap(tangled(0), X, background=np.ones((1, 4)))
     np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_warnings_point_to_the_line_of_the_call(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WARNED)
+
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+
+    # without the checks of types that tests put around every function, which are levels, too
+    said = re.findall(rf"{re.escape(str(script))}:(\d+): UserWarning: explain\.(\w+)", ran.stderr)
+    lines = WARNED.splitlines()
+    assert len(said) == ran.stderr.count("UserWarning: ") == 8
+    assert all(lines[int(number) - 1].startswith(f"explain.{name}") for number, name in said)
+
+
+WARNED = """
+import numpy as np
+import torch
+from kit import explain
+from kit.base import progress
+X, same = np.random.default_rng(0).normal(size=(600, 20)), np.ones((5, 20))
+net = torch.nn.Sequential(torch.nn.Linear(20, 1), torch.nn.Dropout())
+letters = lambda text: (list(map(ord, text)), [(i, i + 1) for i in range(len(text))])
+explain.shap(net, X[:1], background=X[:2])
+explain.lime(net, X[:1], train=X[:5], samples=256)
+explain.text(torch.nn.Dropout(), letters, ["a"], mask_id=0, output="raw")
+explain.compare(net, X[:1], background=X[:2], methods=["kit shap"])
+explain.shap(net.eval(), X[:1], background=same)
+explain.shap(net, X[:1] ** 2, background=X[:2], target_error=1e-99, pairs=24)
+explain.lime(net, X[:1], train=same, samples=256)
+def track(items, label):
+    yield next(iter(items))
+    raise KeyboardInterrupt
+progress.track = track
+explain.shap(net, X, background=X[:2])
+"""
 
 
 def test_tables_give_their_names_and_integers_are_numbers():
@@ -615,12 +737,41 @@ def test_nothing_that_is_handed_over_is_changed():
     assert all(torch.equal(before[2][k], v) for k, v in model.state_dict().items())
 
 
+def test_a_model_that_writes_into_its_input_does_not_reach_ours():
+    X, background = rows_of(4, 5).astype(float), rows_of(3, 5, seed=1).astype(float)
+
+    def rude(x):
+        x[:, 0] *= 2
+        return x.sum(1)
+
+    found = explain.shap(rude, X, background=background)
+
+    expected = explain.shap(lambda x: x.sum(1) + x[:, 0], X, background=background)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-9)
+    np.testing.assert_allclose(found.predictions, X.sum(1) + X[:, 0])
+
+
 class Pair(nn.Module):
     def forward(self, x):
         return x, x
 
 
+FRAME = pd.DataFrame({"a": [1, 2], "b": [1, 3], "c": [4, 2], "d": [1, 2]})
 BAD = {
+    "columns in another order": (
+        {"X": FRAME, "background": FRAME[["b", "a", "c", "d"]]},
+        (
+            "explain.shap: expected background's columns in the order of X, got b, a, c, d. "
+            "Pass background[X.columns]."
+        ),
+    ),
+    "a function that returns words": (
+        {"model": lambda x: np.array(["yes", "no"])[(x[:, 0] > 9).astype(int)]},
+        (
+            "explain.shap: expected a function that returns numbers, got 'yes' (str). "
+            "Pass its method: model.predict_proba."
+        ),
+    ),
     "pairs": (
         {"pairs": 20, "d": 20},
         (

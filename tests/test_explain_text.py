@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
+import shap
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,6 +165,34 @@ def test_without_a_padding_id_only_equal_lengths_share_a_batch():
 
     # 14 sets of letters in 7 pairs, by their lengths
     assert {(4, 3), (6, 2), (4, 1)} <= set(shapes)
+
+
+class Small(nn.Module):
+    """A model on a device that holds so many sequences."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.failures = most, 0
+
+    def forward(self, ids):
+        if len(ids) > self.most:
+            self.failures += 1
+            raise torch.OutOfMemoryError("out of memory")
+        return ids.double().sin().sum(1)
+
+
+def test_out_of_memory_halves_a_batch_and_goes_on():
+    model = Small(most=10)
+
+    found = text(model, Words(), TEXTS)
+
+    assert model.failures > 0
+    np.testing.assert_allclose(found.values, text(Small(most=10_000), Words(), TEXTS).values)
+
+
+def test_out_of_memory_at_a_single_text_is_what_it_is_called():
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        text(Small(most=0), Words(), TEXTS)
 
 
 def test_many_sets_share_few_batches(monkeypatch):
@@ -419,6 +448,7 @@ def test_shap_and_lime_get_their_own_objects():
 
     assert [list(row) for row in theirs.data] == [string.split() for string in TEXTS]
     assert stock.as_list(label=1)[0][0] in ("w9", "w2")
+    assert all(word in shap.plots.text(theirs[:, :, 1], display=False) for word in ("w9", "w8"))
 
 
 class Short:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from shap import Explanation as ShapExplanation
 
+PER_OUTPUT = ("r2", "stability")  # figures of `extra` that have an axis for the outputs
+
 
 @result
 class Attribution(Result):
@@ -27,7 +29,8 @@ class Attribution(Result):
     values: Float64[np.ndarray, "rows features ..."]
     base_values: Float64[np.ndarray, "rows ..."]  # the prediction when nothing is known
     predictions: Float64[np.ndarray, "rows ..."]
-    data: Shaped[np.ndarray, "rows features"]  # the values of the features; tokens for text
+    data: Shaped[np.ndarray, "rows features"]  # what is shown of each feature; tokens for text
+    rows: pd.DataFrame | None  # columns as the model takes them, with their names; None for text
     names: list[str]  # one a feature
     outputs: list[str] | None  # one an output; None where `values` has no axis for them
     error_std: Float64[np.ndarray, "rows features ..."] | None  # of each value, same unit
@@ -145,21 +148,19 @@ class Attribution(Result):
             return self
         k = self._output("explain.Attribution.one", output)
         rerun, ask = self.rerun, self.ask
-        return record(
-            values=self._flat(self.values, k),
-            base_values=self.base_values[:, k],
-            predictions=self.predictions[:, k],
-            data=self.data,
-            names=self.names,
-            error_std=None if self.error_std is None else self._flat(self.error_std, k),
-            method=self.method,
-            lengths=self.lengths,
-            extra=self.extra,
-            rerun=None if rerun is None else lambda model, **new: rerun(model, **new).one(k),
-            ask=None if ask is None else lambda rows: ask(rows)[:, k],
-            model=self.model,
-            background=self.background,
-        )
+        per_output = {name: self.extra[name][:, k] for name in PER_OUTPUT if name in self.extra}
+        changes: dict[str, Any] = {
+            "values": self._flat(self.values, k),
+            "base_values": self.base_values[:, k],
+            "predictions": self.predictions[:, k],
+            "outputs": None,
+            "error_std": None if self.error_std is None else self._flat(self.error_std, k),
+            "extra": self.extra | per_output,
+            "rerun": None if rerun is None else lambda model, **new: rerun(model, **new).one(k),
+            "ask": None if ask is None else lambda rows: ask(rows)[:, k],
+        }
+        same = {name: value for name, value in vars(self).items() if name != "table"}
+        return record(**same | changes)
 
     def _flat(self, array: np.ndarray, k: int) -> np.ndarray:
         return array if array.ndim == 2 else array[:, :, k]
@@ -209,6 +210,7 @@ def record(
     data: np.ndarray,
     names: Sequence[str],
     method: str,
+    rows: pd.DataFrame | None = None,
     outputs: Sequence[str] | None = None,
     error_std: np.ndarray | None = None,
     lengths: Sequence[int] | None = None,
@@ -227,6 +229,7 @@ def record(
         data: value of each feature in each row, or the tokens of texts, padded with "".
         names: one a feature.
         method: what computed it, with its effort: "Shapley, 480 pairs".
+        rows: what the model was given, a column each; its columns need not be the features.
         outputs: one a last axis of `values`; None where there is no such axis.
         error_std: standard error of each value, in the unit of the values.
         lengths: for texts, how many features of each row are not padding.
@@ -257,6 +260,7 @@ def record(
         base_values=np.asarray(base_values, np.float64),
         predictions=np.asarray(predictions, np.float64),
         data=data,
+        rows=rows,
         names=names,
         outputs=None if outputs is None else [str(name) for name in outputs],
         error_std=error_std,

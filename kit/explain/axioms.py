@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def check(attribution: Attribution, *, n_rows: int = 20, seed: int = 0) -> Check
             remedy="Pass what explain.shap, explain.lime or explain.text returned.",
         )
     again = _Again(attribution, n_rows)
-    found = [_efficiency(attribution)]
+    found = [] if attribution.method.startswith("LIME") else [_efficiency(attribution)]
     if attribution.method.startswith("Shapley"):
         found += [_additivity(again), _linearity(again)]
         found += [_dummy(again), _symmetry(again)] if again.plain else []
@@ -89,14 +90,15 @@ class _Again:
     def __init__(self, attribution: Attribution, n_rows: int) -> None:
         assert attribution.rerun is not None
         self.attribution, self.rerun = attribution, attribution.rerun
-        back = attribution.background
-        # with groups or tokens, a column of the data is not a column of the model
-        self.plain = back is not None and back.shape[1] == attribution.data.shape[1]
-        self.rows = {"X": attribution.data[:n_rows]} if self.plain else {}
+        rows = attribution.rows
+        # of groups and tokens, a player is not a column of the model
+        self.plain = rows is not None and rows.shape[1] == len(attribution.names)
+        self.rows = {} if rows is None else {"X": rows.iloc[:n_rows]}
 
     def __call__(self, formula: Formula, **changes: Any) -> Attribution:
         model = self.attribution.model
-        variant = _Variant(model, formula) if isinstance(model, nn.Module) else _of(model, formula)
+        is_module = isinstance(model, nn.Module)
+        variant = _Variant(model, formula) if is_module else partial(formula, model)
         return self.rerun(variant, **(self.rows | changes))
 
 
@@ -109,10 +111,6 @@ class _Variant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.formula(self.model, x)
-
-
-def _of(model: Callable, formula: Formula) -> Callable:
-    return lambda x: formula(model, x)
 
 
 def _efficiency(found: Attribution) -> Row:
@@ -142,7 +140,7 @@ def _linearity(again: _Again) -> Row:
 
 def _dummy(again: _Again) -> Row:
     a = again.attribution
-    j = a.names.index(str(a.table["feature"].iloc[0]))
+    j = a.names.index(a.table["feature"].iloc[0])
 
     def blind(f: Callable, x: Any) -> Any:
         x = x + 0  # a copy, of an array or of a tensor
@@ -154,7 +152,7 @@ def _dummy(again: _Again) -> Row:
 
 
 def _symmetry(again: _Again) -> Row:
-    rows, back = again.rows["X"].copy(), np.array(again.attribution.background)
+    rows, back = again.rows["X"].to_numpy(copy=True), np.array(again.attribution.background)
     i, j = 0, rows.shape[1] - 1
     rows[:, j], back[:, j] = rows[:, i], back[:, i]
     order = np.arange(rows.shape[1])
@@ -163,7 +161,8 @@ def _symmetry(again: _Again) -> Row:
     def even(f: Callable, x: Any) -> Any:
         return f(x) + f(x[:, order])
 
-    found = again(even, X=rows, background=back, output="raw")
+    names = again.rows["X"].columns
+    found = again(even, X=pd.DataFrame(rows, columns=names), background=back, output="raw")
     off = found.values[:, i] - found.values[:, j]
     return _row("symmetry", off, [found], "features that are used alike get the same")
 
@@ -178,8 +177,8 @@ def _faithfulness(a: Attribution, n_rows: int, rng: np.random.Generator) -> list
     added, removed = np.mean(others, axis=0) - ours
     size = max(float(np.abs(values.sum(1)).mean()), np.finfo(float).tiny)
     return [
-        ("insertion", float(added) / size, 0.0, "raising features first beat a random order"),
-        ("deletion", float(-removed) / size, 0.0, "without raising features the score is lower"),
+        ("insertion", float(added) / size, SLACK, "raising features first beat a random order"),
+        ("deletion", float(-removed) / size, SLACK, "without raising features the score is lower"),
     ]
 
 
@@ -188,12 +187,13 @@ def _area(a: Attribution, values: np.ndarray, best: np.ndarray) -> np.ndarray:
     assert a.ask is not None
     assert a.background is not None
     n, F = values.shape
-    back = a.background[:STAND_INS]
+    assert a.rows is not None
+    own, back = a.rows.to_numpy()[:n, None, None], a.background[:STAND_INS]
     place = np.argsort(np.argsort(-values, axis=1), axis=1)  # (n, F): 0 for the largest
     first = place[:, None] < np.arange(F + 1)[:, None]  # (n, F + 1, F)
     found = []
     for known in (first, ~first):
-        rows = np.where(known[:, :, None], a.data[:n, None, None], back)  # (n, F + 1, B, F)
+        rows = np.where(known[:, :, None], own, back)  # (n, F + 1, B, F)
         scores = a.ask(rows.reshape(-1, F)).reshape(n, (F + 1) * len(back), -1)
         found.append(scores[np.arange(n), :, best].mean())
     return np.array(found)

@@ -68,14 +68,15 @@ def compare(
     for name in methods:
         if name not in METHODS:
             raise checks.unknown_name(WHERE, "method", got=name, known=METHODS)
-    rows = inputs.rows(WHERE, X, what="X").numbers[:n_rows]
-    back = inputs.background(WHERE, background, n_features=rows.shape[1])
+    table = inputs.rows(WHERE, X, what="X")
+    rows = table.numbers[:n_rows]
+    back = inputs.background(WHERE, background, names=table.names)
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows, output="raw", target=target, dtype="auto")
         task = _Task(model, asked, rows, back, target, seed)
         truths = {kind: _truth(task, kind) for kind in {_kind(name) for name in methods}}
-        table = pd.DataFrame([_measured(task, name, truths[_kind(name)]) for name in methods])
-    return Comparison(table=table, n_rows=len(rows))
+        found = pd.DataFrame([_measured(task, name, truths[_kind(name)]) for name in methods])
+    return Comparison(table=found, n_rows=len(rows))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Int64
 
 from kit.explain import game
@@ -46,7 +45,7 @@ class Hider:
         """Return the scores of each text with these units alone."""
         width = max(len(self.texts[i].ids) for i in rows)
         together = max(1, HELD // (width * len(members)))
-        parts = np.array_split(rows, -(-len(rows) // together))
+        parts = [rows[i : i + together] for i in range(0, len(rows), together)]
         found = np.concatenate([self._worths(part, members, width) for part in parts])
         game.finite(self.where, found, on="texts with units hidden")
         return found
@@ -83,17 +82,8 @@ class Hider:
             stop = start + max(1, at_once // length)
             if self.pad_id is None:  # then only sequences of one length can go together
                 stop = min(stop, np.searchsorted(-lengths[order], -length, side="right"))
-            found.append(self._batch(ids[order[start:stop], :length]))
+            batch = ids[order[start:stop], :length]
+            found.append(self.ask.scores(batch, at_once=len(batch)))
             start = stop
         scores = np.concatenate(found)
         return scores[np.argsort(order)]
-
-    def _batch(self, ids: np.ndarray) -> np.ndarray:
-        """Score one batch; halved where a GPU has no room for it."""
-        try:
-            return self.ask(self.ask.tensor(ids)).cpu().double().numpy()
-        except torch.OutOfMemoryError:
-            if len(ids) == 1:
-                raise
-        middle = len(ids) // 2
-        return np.concatenate([self._batch(ids[:middle]), self._batch(ids[middle:])])

@@ -11,8 +11,6 @@ import torch
 
 from kit.base import checks
 
-WHOLE_IN_FLOAT32 = 2**24  # above it, float32 no longer tells neighbouring integers apart
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -20,6 +18,10 @@ class Rows:
 
     numbers: np.ndarray  # (N, F) float
     names: list[str]
+
+    def frame(self) -> pd.DataFrame:
+        """Return the numbers as a table with its names."""
+        return pd.DataFrame(self.numbers, columns=self.names)
 
 
 def rows(where: str, X: Any, *, what: str) -> Rows:
@@ -60,13 +62,18 @@ def rows(where: str, X: Any, *, what: str) -> Rows:
     return Rows(numbers, names)
 
 
-def background(where: str, given: Any, *, n_features: int) -> np.ndarray:
+def background(where: str, given: Any, *, names: Sequence[str]) -> np.ndarray:
     """Read the rows that stand for what is not known; equal ones are taken as a single one.
 
+    Args:
+        where: the public function that was called, for errors.
+        given: the table, (B, F).
+        names: of the columns of `X`.
+
     Raises:
-        ValueError: as `rows`, or as many columns as `X` has are not there.
+        ValueError: as `rows` and `same_order`, or as many columns as `X` has are not there.
     """
-    found = rows(where, given, what="background").numbers
+    found, n_features = rows(where, given, what="background").numbers, len(names)
     if found.shape[1] != n_features:
         raise checks.bad_value(
             where,
@@ -74,14 +81,37 @@ def background(where: str, given: Any, *, n_features: int) -> np.ndarray:
             got=found,
             remedy="Pass rows of the same table: background=X_train[:100].",
         )
+    same_order(where, given, what="background", names=names)
     if len(found) > 1 and (found == found[0]).all():
         warnings.warn(
             f"{where}: all {len(found)} background rows are equal, so values are against that one "
             "row. Pass rows that differ, or only one to silence this.",
-            stacklevel=4,
+            stacklevel=3,
         )
         return found[:1]
     return found
+
+
+def same_order(where: str, given: Any, *, what: str, names: Sequence[str]) -> None:
+    """Refuse a DataFrame with the columns of `X` in another order.
+
+    Args:
+        where: the public function that was called, for errors.
+        given: a table of any kind.
+        what: what it is called there, such as "background".
+        names: of the columns of `X`.
+
+    Raises:
+        ValueError: the names are the same, and their order is not.
+    """
+    own = [str(name) for name in given.columns] if isinstance(given, pd.DataFrame) else names
+    if list(own) != list(names) and sorted(own) == sorted(names):
+        raise checks.bad_value(
+            where,
+            expected=f"{what}'s columns in the order of X",
+            got=checks.Described(checks.listed(own)),
+            remedy=f"Pass {what}[X.columns].",
+        )
 
 
 def groups(

@@ -40,7 +40,8 @@ def lime(
         model: a module, or a function from a NumPy array to one; both give (rows,) or (rows, K).
         X: rows to explain, as the model takes them.
         train: rows that perturbations resemble, with the same columns.
-        num_features: features that each row's explanation keeps; the others are exactly 0.
+        num_features: features that each row's explanation keeps, at the most; the others are
+            exactly 0.
         samples: perturbations, shared by all rows; rounded up to eighths. They cost time, rows
             hardly do.
         seed: of the perturbations.
@@ -76,28 +77,32 @@ def lime(
     )
     rows, names = given.numbers, given.names
     _check(rows, known.numbers, num_features, samples)
+    inputs.same_order(WHERE, train, what="train", names=names)
     _warn_of_constants(known)
     codes = [inputs.place(WHERE, column, names) for column in categorical]
     space = quartiles.space(known.numbers, names=names, categorical=codes)
-    scale = _scale(model, output)
+    scale = _scale(output)
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows, output=scale, target=target, dtype="auto")
-        predictions = asked(asked.tensor(rows)).cpu().double().numpy()  # (N, K)
+        predictions = asked.scores(rows)  # (N, K)
         game.finite(WHERE, predictions)
         near = local.near(space, rows)
         moments = local.moments(WHERE, asked, space, near, samples=samples, seed=seed)
-    fit = local.fit(moments, near, predictions, num_features=num_features, seed=seed)
-    alone = predictions.shape[1] == 1 and target != "all"
-    found = {name: array[..., 0] if alone else array for name, array in fit.items()}
+    kept = min(num_features, len(names))
+    fit = local.fit(moments, near, predictions, num_features=kept, seed=seed)
+    outputs = scorer.names(target, predictions.shape[1])
+    last = slice(None) if outputs else 0
+    found = {name: array[..., last] for name, array in fit.items()}
     words = np.array([*space.labels, "not in training"], object)
     return record(
         values=found["values"],
         base_values=found["base_values"],
         error_std=found["error_std"],
-        predictions=predictions[:, 0] if alone else predictions,
+        predictions=predictions[:, last],
         data=rows,
+        rows=given.frame(),
         names=names,
-        outputs=None if alone else scorer.names_of(predictions.shape[1]),
+        outputs=outputs,
         method=f"LIME, {samples:,} samples",
         extra={
             "r2": found["r2"],
@@ -143,12 +148,9 @@ def _check(
             got=train,
             remedy="Pass the training rows: train=X_train.",
         )
-    if not 1 <= num_features <= F:
+    if num_features < 1:
         raise checks.bad_value(
-            WHERE,
-            expected=f"1 <= num_features <= {F}",
-            got=num_features,
-            remedy=f"Pass num_features={min(10, F)}.",
+            WHERE, expected="num_features >= 1", got=num_features, remedy="Pass num_features=10."
         )
     if samples < MIN_SAMPLES:
         raise checks.bad_value(
@@ -171,9 +173,9 @@ def _warn_of_constants(train: inputs.Rows) -> None:
         )
 
 
-def _scale(model: Any, output: str) -> str:
+def _scale(output: str) -> str:
     if output not in ("auto", *scorer.SCALES):
         raise checks.unknown_name(WHERE, "output", got=output, known=("auto", *scorer.SCALES))
     if output != "auto":
         return output
-    return "probability" if isinstance(model, nn.Module) else "raw"
+    return "probability"  # a function is explained as it is

@@ -204,9 +204,9 @@ def _blocks(
         H = torch.zeros(size, rows.n_bins, dtype=torch.float32).scatter_(
             1, torch.from_numpy(bins.take(cell)), 1.0
         )
-        y = ask(ask.tensor(space.values.take(cell))).cpu().double()
-        game.finite(where, y.numpy(), on="perturbed rows")
-        yield H, y
+        y = ask.scores(space.values.take(cell))
+        game.finite(where, y, on="perturbed rows")
+        yield H, torch.from_numpy(y)
 
 
 def _pairs(

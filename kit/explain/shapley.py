@@ -49,8 +49,9 @@ def shap(
         target_error: play until the mean error is this fraction of the mean |value|, such as 0.01;
             `pairs` is then the most to play.
         seed: of the coalitions.
-        output: "logit" and "raw" explain what the model returns; "probability" the sigmoid of one
-            output or the softmax of several. A function is explained as it is.
+        output: of a module. "logit" and "raw" explain what it returns (or the log-odds of a last
+            layer Sigmoid or Softmax: "logit"); "probability" the sigmoid of one output or the
+            softmax of several. A function is explained as it is, whatever `output` says.
         dtype: of the computation: "float32", "float64", "bfloat16", or "auto" for the model's own.
         groups: name -> columns that come and go together as one player, such as one-hot blocks.
 
@@ -72,7 +73,7 @@ def shap(
         Štrumbelj and Kononenko 2014; Lundberg and Lee 2017; for the sampling Musco and Witter 2024.
     """
     rows = inputs.rows(WHERE, X, what="X")
-    back = inputs.background(WHERE, background, n_features=len(rows.names))
+    back = inputs.background(WHERE, background, names=rows.names)
     names, columns = inputs.groups(WHERE, groups, rows.names)
     effort = _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
     with scorer.evaluating(WHERE, model):
@@ -95,7 +96,7 @@ def shap(
     _silence(values, active, size=float(np.abs(predictions - base).max()))
     n_pairs = np.concatenate([np.full(len(block.values), block.n_pairs) for block in found])
     _warn_of_error(values, error_std, target_error)
-    outputs = _outputs(target, predictions.shape[1])
+    outputs = scorer.names(target, predictions.shape[1])
     last = slice(None) if outputs else 0
     return record(
         values=values[:, :, last],
@@ -103,6 +104,7 @@ def shap(
         base_values=np.tile(base, (n_done, 1))[:, last],
         predictions=predictions[:n_done, last],
         data=inputs.shown(rows.numbers[:n_done], columns),
+        rows=rows.frame()[:n_done],
         names=names,
         outputs=outputs,
         method=_method(effort.exact, n_pairs, len(names) - len(playing)),
@@ -207,9 +209,3 @@ def _warn_of_error(values: np.ndarray, error_std: np.ndarray, target: float | No
             "Pass more pairs, or a larger target_error to silence this.",
             stacklevel=3,
         )
-
-
-def _outputs(target: int | str | None, n_outputs: int) -> list[str] | None:
-    """Return the names of outputs where the result has an axis for them."""
-    whole = target == "all" or (target is None and n_outputs > 1)
-    return scorer.names_of(n_outputs) if whole else None

@@ -100,7 +100,7 @@ def text(
             "gradients" for gradient times embedding, which hides nothing.
         target: the class to explain; None explains the only output or every one.
         output: "logit" or "raw" for what the model returns, "probability" for the sigmoid of one
-            output or the softmax of several.
+            output or the softmax of several; a function is explained as it is.
         pairs: "shap": pairs of sets of units a text; all sets come where there are no more.
         samples: "lime": sets of units a text, likewise.
         seed: of the sets.
@@ -147,8 +147,8 @@ def text(
         ]
     found = _together(alike, parts, len(cuts), n_units)
     n_outputs = found["predictions"].shape[1]
-    whole = target == "all" or (target is None and n_outputs > 1)
-    last = slice(None) if whole else 0
+    outputs = scorer.names(target, n_outputs)
+    last = slice(None) if outputs else 0
     plain = record(
         values=found["values"][..., last],
         base_values=found["base_values"][:, last],
@@ -156,7 +156,7 @@ def text(
         error_std=found["error_std"][..., last] if "error_std" in found else None,
         data=np.array([cut.words + [""] * (n_units - len(cut.spans)) for cut in cuts]),
         names=[str(place) for place in range(n_units)],
-        outputs=scorer.names_of(n_outputs) if whole else None,
+        outputs=outputs,
         method=METHODS[method].format(pairs=n_pairs, samples=n_samples),
         lengths=[len(cut.spans) for cut in cuts],
         extra={"unit": unit, "mask": mask}
@@ -269,6 +269,8 @@ def _scorer(
             return scorer.make(
                 WHERE, model, longest.ids[None], output=output, target=target, dtype="auto"
             )
+    except torch.OutOfMemoryError:  # a RuntimeError, too, which says nothing of ids
+        raise
     except (IndexError, RuntimeError) as error:
         raise checks.bad_value(
             WHERE,
