@@ -10,14 +10,13 @@ from kit.explain.scorer import Scorer
 from kit.explain.units import Text
 
 MASKS = ("token", "delete")
-TOKENS = {"cpu": 1 << 11}  # tokens in one batch: more no longer fit a cache
-TOKENS_GPU = 1 << 17
+TOKENS = {"cpu": 1 << 11, "cuda": 1 << 17}  # in one batch: what a CPU's cache or a GPU holds
 HELD = 1 << 22  # tokens of sequences that wait
 
 
 @dataclass(frozen=True)
 class Hider:
-    """Scores texts of one number of units without some of them; what `estimate` calls a game."""
+    """Scores texts without some of their units; those asked about together have as many."""
 
     where: str
     ask: Scorer
@@ -25,11 +24,6 @@ class Hider:
     mask: str
     mask_id: int | None
     pad_id: int | None
-
-    @property
-    def players(self) -> list[tuple[int, int]]:
-        """The units; every text has as many."""
-        return self.texts[0].spans
 
     def odd(
         self, rows: Int64[np.ndarray, " texts"], members: Bool[np.ndarray, "pairs units"]
@@ -75,7 +69,7 @@ class Hider:
     ) -> Float64[np.ndarray, "sequences outputs"]:
         """Score sequences in batches of like lengths, the longest first."""
         order = np.argsort(-lengths, kind="stable")
-        at_once = TOKENS.get(self.ask.device.type, TOKENS_GPU)
+        at_once = TOKENS.get(self.ask.device.type, TOKENS["cuda"])
         found, start = [], 0
         while start < len(order):
             length = lengths[order[start]]

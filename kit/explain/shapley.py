@@ -1,11 +1,13 @@
 """Shapley values of any model, for all rows and outputs at once, each with its error."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kit.base import checks
 from kit.explain import coalitions, estimate, game, ignored, inputs, scorer
@@ -30,6 +32,7 @@ def shap(
     output: str = "logit",
     dtype: str = "auto",
     groups: Mapping[str, Sequence[int | str]] | None = None,
+    shown: pd.DataFrame | None = None,
 ) -> Attribution:
     """Compute how much each feature moved each prediction away from the background's mean.
 
@@ -54,6 +57,8 @@ def shap(
             softmax of several. A function is explained as it is, whatever `output` says.
         dtype: of the computation: "float32", "float64", "bfloat16", or "auto" for the model's own.
         groups: name -> columns that come and go together as one player, such as one-hot blocks.
+        shown: what pictures and tables show in place of the model's inputs, such as the values
+            before they were scaled: a row a row of X, a column a player.
 
     Returns:
         Values (N, players), or (N, players, K), that add up to prediction minus base value.
@@ -72,9 +77,11 @@ def shap(
     Source:
         Štrumbelj and Kononenko 2014; Lundberg and Lee 2017; for the sampling Musco and Witter 2024.
     """
+    given = {name: value for name, value in locals().items() if name not in ("model", "shown")}
     rows = inputs.rows(WHERE, X, what="X")
     back = inputs.background(WHERE, background, names=rows.names)
     names, columns = inputs.groups(WHERE, groups, rows.names)
+    data = inputs.shown(WHERE, shown, rows, columns)
     effort = _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows.numbers, output=output, target=target, dtype=dtype)
@@ -86,15 +93,13 @@ def shap(
         playing = list(range(len(names))) if effort.exact else active
         effort = _effort(len(playing), pairs, target_error)
         play = game.make(WHERE, asked, back, [columns[p] for p in playing], len(rows.names))
-        steps = estimate.blocks(play, rows.numbers, (predictions - base) / 2, effort, seed=seed)
-        found = _interruptible(steps, len(predictions))
-    n_done = sum(len(block.values) for block in found)
-    values = np.zeros((n_done, len(names), predictions.shape[1]))
-    error_std = np.zeros_like(values)
-    values[:, playing] = np.concatenate([block.values for block in found])
-    error_std[:, playing] = np.concatenate([block.error_std for block in found])
+        steps = estimate.blocks(play.odd, rows.numbers, (predictions - base) / 2, effort, seed=seed)
+        found = estimate.finished(WHERE, steps, len(predictions), what="rows")
+    n_done = sum(map(len, found))
+    values = _of_all([block.values for block in found], playing, len(names))
+    error_std = _of_all([block.error_std for block in found], playing, len(names))
+    n_pairs = np.concatenate([np.full(len(block), block.n_pairs) for block in found])
     _silence(values, active, size=float(np.abs(predictions - base).max()))
-    n_pairs = np.concatenate([np.full(len(block.values), block.n_pairs) for block in found])
     _warn_of_error(values, error_std, target_error)
     outputs = scorer.names(target, predictions.shape[1])
     last = slice(None) if outputs else 0
@@ -103,24 +108,13 @@ def shap(
         error_std=error_std[:, :, last],
         base_values=np.tile(base, (n_done, 1))[:, last],
         predictions=predictions[:n_done, last],
-        data=inputs.shown(rows.numbers[:n_done], columns),
+        data=data[:n_done],
         rows=rows.frame()[:n_done],
         names=names,
         outputs=outputs,
         method=_method(effort.exact, n_pairs, len(names) - len(playing)),
         extra={"pairs": n_pairs},
-        rerun=partial(
-            shap,
-            X=X,
-            background=background,
-            target=target,
-            pairs=pairs,
-            target_error=target_error,
-            seed=seed,
-            output=output,
-            dtype=dtype,
-            groups=groups,
-        ),
+        rerun=partial(shap, **given),
         ask=partial(scorer.ask, WHERE, model, asked),
         model=model,
         background=back,
@@ -129,6 +123,13 @@ def shap(
 
 def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Effort:
     """Turn what was asked for into numbers of pairs, or say why it cannot be."""
+    if not isinstance(pairs, str | Integral):
+        raise checks.bad_type(
+            WHERE,
+            expected="a whole number of pairs, 'auto' or 'exact'",
+            got=pairs,
+            remedy="Pass pairs='auto'.",
+        )
     if isinstance(pairs, str) and pairs not in ("auto", "exact"):
         raise checks.unknown_name(WHERE, "pairs", got=pairs, known=("auto", "exact"))
     if pairs == "exact" and d > EXACT_AT_MOST:
@@ -147,7 +148,7 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
         )
     n_all = coalitions.all_pairs(d)
     if pairs == "exact" or (pairs == "auto" and d <= coalitions.EXACT_PLAYERS):
-        return estimate.Effort(exact=True, first=n_all, most=n_all)
+        return estimate.Effort(d=d, exact=True, first=n_all, most=n_all)
     fewest = coalitions.fewest(d)
     if pairs == "auto":
         low, high = AUTO_PAIRS
@@ -164,10 +165,18 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
         most = pairs
     few = coalitions.EXACT_PLAYERS if target_error is not None else EXACT_AT_MOST
     if most >= n_all and d <= few:
-        return estimate.Effort(exact=True, first=n_all, most=n_all)
+        return estimate.Effort(d=d, exact=True, first=n_all, most=n_all)
     most = min(most, n_all)
     first = most if target_error is None else min(2 * fewest, most)
-    return estimate.Effort(exact=False, first=first, most=most, target=target_error)
+    return estimate.Effort(d=d, exact=False, first=first, most=most, target=target_error)
+
+
+def _of_all(blocks: list[np.ndarray], playing: list[int], n_players: int) -> np.ndarray:
+    """Return blocks of rows as one, with 0 for players that did not play."""
+    found = np.concatenate(blocks)  # (N, playing, K)
+    every = np.zeros((len(found), n_players, found.shape[2]))
+    every[:, playing] = found
+    return every
 
 
 def _silence(values: np.ndarray, active: list[int], *, size: float) -> None:
@@ -175,24 +184,6 @@ def _silence(values: np.ndarray, active: list[int], *, size: float) -> None:
     idle = np.setdiff1d(np.arange(values.shape[1]), active)
     rounding = np.abs(values[:, idle]).max((0, 2), initial=0) <= ROUNDING * size
     values[:, idle[rounding]] = 0
-
-
-def _interruptible(steps: Iterator[estimate.Found], n_rows: int) -> list[estimate.Found]:
-    """Collect blocks; an interrupt keeps those that are done, if there are any."""
-    found: list[estimate.Found] = []
-    try:
-        # one by one: an interrupted extend() may lose blocks
-        for block in steps:
-            found.append(block)
-    except KeyboardInterrupt:
-        if not found:
-            raise
-        n_done = sum(len(block.values) for block in found)
-        warnings.warn(
-            f"{WHERE}: interrupted after {n_done} of {n_rows} rows; those are returned.",
-            stacklevel=3,
-        )
-    return found
 
 
 def _method(exact: bool, n_pairs: np.ndarray, n_left_out: int) -> str:
