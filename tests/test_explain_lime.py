@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from lime.lime_tabular import LimeTabularExplainer
 from torch import nn
 
-from kit.explain import local, quartiles
+from kit.base import progress
+from kit.explain import local, quartiles, ridge
 from kit.explain.lime import lime
 
 RNG = np.random.default_rng(0)
@@ -74,7 +77,7 @@ def test_values_are_those_of_ridge_regression_on_the_same_perturbations():
         match = np.vstack([bins == space.find(row[None]), np.ones((1, 5))]).astype(float)
         y = tangled(np.vstack([Z, row]))
         w = np.exp(-(5 - match.sum(1)) / (2 * 0.75**2 * 5))
-        w[:-1] *= local.NEIGHBOURS / len(Z)
+        w[:-1] *= ridge.NEIGHBOURS / len(Z)
         match, y = match - np.average(match, 0, w), y - np.average(y, weights=w)
         gram = match.T @ (w[:, None] * match) + np.eye(5)
         values = np.linalg.solve(gram, match.T @ (w * y))
@@ -234,6 +237,47 @@ def test_a_table_of_fewer_columns_than_num_features_keeps_them_all():
     np.testing.assert_array_equal(found.values, expected.values)
 
 
+def test_an_interrupt_returns_what_the_perturbations_done_say(monkeypatch):
+    whole = lime(tangled, ROWS, train=TRAIN, samples=4096)
+
+    def track(items, *, label):
+        yield from list(items)[:2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "track", track)
+    with pytest.warns(UserWarning, match="interrupted") as caught:
+        found = lime(tangled, ROWS, train=TRAIN, samples=4096)
+
+    assert str(caught[0].message) == (
+        "explain.lime: interrupted after 1,024 of 4,096 perturbations; "
+        "what is returned rests on those."
+    )
+    assert found.method == "LIME, 1,024 samples"
+    off = np.abs(found.values - whole.values)
+    assert 0 < off.mean() < 0.1 * np.abs(whole.values).mean()
+
+
+def test_an_interrupt_at_the_first_perturbations_is_an_interrupt(monkeypatch):
+    def track(items, *, label):
+        yield next(iter(items))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "track", track)
+
+    with pytest.raises(KeyboardInterrupt):
+        lime(tangled, ROWS, train=TRAIN, samples=4096)
+
+
+def test_what_is_shown_may_be_another_table_than_the_models():
+    raw = pd.DataFrame({name: [f"{name}{i}" for i in range(6)] for name in "abcde"})
+
+    found = lime(tangled, FRAME[:6], train=FRAME, shown=raw, samples=512)
+
+    assert found.top(3)["data"].str.endswith("3").all()
+    assert found.rows.equals(FRAME[:6])
+    assert found.rerun(tangled).values.tolist() == found.values.tolist()
+
+
 def test_a_bin_of_one_value_is_perturbed_to_that_value():
     # three of four rows are 7 in the first column; lime_tabular would ask the model about 0
     train = np.column_stack([np.repeat([7, 7, 7, 9], 50), np.arange(200)])
@@ -336,6 +380,17 @@ def holed(array):
     return array
 
 
+def test_samples_are_a_whole_number():
+    unchecked = inspect.unwrap(lime)  # without the check of types that tests put around it
+
+    with pytest.raises(TypeError) as caught:
+        unchecked(tangled, ROWS, train=TRAIN, samples=1e3)
+
+    assert str(caught.value) == (
+        "explain.lime: expected a whole number of samples, got 1000.0 (float). Pass samples=16384."
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -390,6 +445,13 @@ def holed(array):
             (
                 "explain.lime: expected samples >= 256, got 100 (int). "
                 "Pass samples=16384; powers of two serve best."
+            ),
+        ),
+        (
+            {"X": np.zeros((2, 21_202)), "train": np.ones((3, 21_202))},
+            (
+                "explain.lime: expected at most 21,201 columns, got ndarray of shape (2, 21202). "
+                "Pass fewer, such as those that a quick model finds useful."
             ),
         ),
         (

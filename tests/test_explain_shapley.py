@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import math
 import re
@@ -711,6 +712,31 @@ def test_tables_give_their_names_and_integers_are_numbers():
     np.testing.assert_allclose(found.values, [[0, 0, 0], [10, 2, -3]])
 
 
+def test_pictures_show_what_the_caller_has_them_show():
+    X = pd.DataFrame(rows_of(5, 3), columns=["distance", "carrier", "hour"])
+    raw = pd.DataFrame(
+        {"distance": [2475.0, 733, 1089, 200, 94], "carrier": [*"ABCD", None], "hour": range(5)}
+    )
+    given = {"background": X, "groups": {"where": ["distance", "hour"]}}
+
+    found = explain.shap(tangled(0), X, background=X, shown=raw)
+    grouped = explain.shap(tangled(0), X, shown=raw[["distance", "carrier"]], **given)
+
+    assert set(found.top(0).set_index("feature")["data"].items()) == {
+        ("distance", 2475.0),
+        ("carrier", "A"),
+        ("hour", 0),
+    }
+    labels = {label.get_text() for label in found.waterfall(0).get_yticklabels()}
+    assert labels == {"distance = 2,475", "carrier = A", "hour = 0"}
+    assert len(found.beeswarm().collections) == 3
+    assert found.to_shap().data[1].tolist() == [733.0, "B", 1]
+    assert grouped.data.tolist() == raw[["distance", "carrier"]].to_numpy().tolist()
+    assert explain.check(found, n_rows=2).table["holds"].all()
+    with pytest.raises(ValueError, match=r"Pass shown\[X.columns\]"):
+        explain.shap(tangled(0), X, background=X, shown=raw[["carrier", "distance", "hour"]])
+
+
 def test_types_are_kept_and_can_be_chosen():
     model, X = mlp(5, 8, 1), rows_of(4, 5)
     given = {"background": rows_of(3, 5, seed=1)}
@@ -784,6 +810,28 @@ BAD = {
         (
             "explain.shap: expected at most 20 players for pairs='exact', got 21 (int). "
             "Pass pairs='auto', or groups={...} of features."
+        ),
+    ),
+    "words further down": (
+        {"X": pd.DataFrame({"a": [1, "x"], "b": [1, 2], "c": [1, 2], "d": [1, 2]})},
+        (
+            "explain.shap: expected numbers in X, got 'x' in column a. "
+            "Encode it first: data.Encoder does."
+        ),
+    ),
+    "a group named like a column": (
+        {"groups": {"x3": [0, 1]}},
+        (
+            "explain.shap: expected groups with names of their own, got 'x3', a column that is in "
+            "no group. Name the group otherwise, or put that column into it."
+        ),
+    ),
+    "something else to show": (
+        {"shown": pd.DataFrame({"a": [1, 2]})},
+        (
+            "explain.shap: expected shown as a DataFrame of shape (2, 4), a row a row of X, "
+            "a column a player, got DataFrame of shape (2, 1). "
+            "Pass the rows of X as they were before they were encoded."
         ),
     ),
     "pairs in words": (
@@ -906,6 +954,18 @@ def test_bad_input_is_refused_in_one_line_with_a_remedy(name):
         explain.shap(given.pop("model"), given.pop("X"), **given)
 
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("pairs", "got"), [(100.5, "100.5 (float)"), (None, "None (NoneType)")])
+def test_pairs_are_a_whole_number(pairs, got):
+    shap = inspect.unwrap(explain.shap)  # without the check of types that tests put around it
+
+    with pytest.raises(TypeError) as caught:
+        shap(tangled(0), rows_of(2, 4), background=rows_of(2, 4), pairs=pairs)
+
+    assert str(caught.value) == (
+        f"explain.shap: expected a whole number of pairs, got {got}. Pass pairs='auto'."
+    )
 
 
 def test_worths_that_are_not_finite_are_refused():

@@ -26,7 +26,13 @@ Row = tuple[str, float, float, str]
 
 @result
 class Checks(Result):
-    """Hold what was checked; `table` has a row a check."""
+    """Hold what was checked; `table` has a row a check.
+
+    `curves` has the mean score after 0, 1, … features were added to the background ("insertion")
+    or taken from the rows ("deletion"), those that raise the score most first, and at random.
+    """
+
+    curves: pd.DataFrame | None  # None where a player is not a column of the model
 
     def facts(self) -> dict[str, str]:
         """Return how many checks hold, and which do not."""
@@ -51,10 +57,11 @@ def check(attribution: Attribution, *, n_rows: int = 20, seed: int = 0) -> Check
         seed: of random orders and weights.
 
     Returns:
-        A row a check: whether it holds, what was measured, its limit, and what it means.
+        A row a check: whether it holds, what was measured, its limit, and what it means; and the
+        curves behind insertion and deletion.
 
     Raises:
-        ValueError: the attribution does not know the model that it explains.
+        ValueError: the attribution does not know the model that it explains, or no rows.
 
     Example:
         >>> from kit.explain.shapley import shap
@@ -62,6 +69,8 @@ def check(attribution: Attribution, *, n_rows: int = 20, seed: int = 0) -> Check
         >>> print(check(shap(lambda X: X[:, 0] * X[:, 1] + X[:, 2], rows, background=rows)))
         Checks(hold 7 of 7, do not none; table of 7 rows)
     """
+    if n_rows < 1:
+        raise checks.bad_value(WHERE, expected="n_rows >= 1", got=n_rows, remedy="Pass n_rows=20.")
     if attribution.rerun is None:
         raise checks.bad_value(
             WHERE,
@@ -74,14 +83,15 @@ def check(attribution: Attribution, *, n_rows: int = 20, seed: int = 0) -> Check
     if attribution.method.startswith("Shapley"):
         found += [_additivity(again), _linearity(again)]
         found += [_dummy(again), _symmetry(again)] if again.plain else []
-    if again.plain:
-        found += _faithfulness(attribution, n_rows, np.random.default_rng(seed))
+    curves = _curves(attribution, n_rows, np.random.default_rng(seed)) if again.plain else None
+    if curves is not None:
+        found += _faithfulness(attribution, n_rows, curves)
     if isinstance(attribution.model, nn.Module) and len(attribution.names) > 1:
         found += [_sanity(again, seed)]
     table = pd.DataFrame(found, columns=["check", "measured", "limit", "meaning"])
     # a comparison with NaN is False: what could not be measured does not hold
     table.insert(1, "holds", table["measured"] <= table["limit"])
-    return Checks(table=table)
+    return Checks(table=table, curves=curves)
 
 
 class _Again:
@@ -167,35 +177,50 @@ def _symmetry(again: _Again) -> Row:
     return _row("symmetry", off, [found], "features that are used alike get the same")
 
 
-def _faithfulness(a: Attribution, n_rows: int, rng: np.random.Generator) -> list[Row]:
-    """Add and remove features from the one that raises the score most: faster than at random?"""
-    values = a.values[:n_rows].reshape(len(a.values[:n_rows]), len(a.names), -1)
-    best = a.predictions[:n_rows].reshape(len(values), -1).argmax(1)
-    values = values[np.arange(len(values)), :, best]  # (n, F): of each row's leading output
-    ours = _area(a, values, best)
-    others = [_area(a, rng.random(values.shape), best) for _ in range(ORDERS)]
-    added, removed = np.mean(others, axis=0) - ours
-    size = max(float(np.abs(values.sum(1)).mean()), np.finfo(float).tiny)
+def _curves(a: Attribution, n_rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Add and remove features, from the one that raises the score most, and at random."""
+    values, best = _leading(a, n_rows)
+    ours = _walked(a, values, best)
+    others = [_walked(a, rng.random(values.shape), best) for _ in range(ORDERS)]
+    columns = [*ours, *np.mean(others, axis=0)]
+    names = ["insertion", "deletion", "insertion_at_random", "deletion_at_random"]
+    curves = pd.DataFrame(dict(zip(names, columns, strict=True)))
+    return curves.rename_axis("n_features").reset_index()
+
+
+def _faithfulness(a: Attribution, n_rows: int, curves: pd.DataFrame) -> list[Row]:
+    """Compare the areas under the curves: is it faster than at random?"""
+    size = max(float(np.abs(_leading(a, n_rows)[0].sum(1)).mean()), np.finfo(float).tiny)
+    area = curves.mean()
+    added = float(area["insertion_at_random"] - area["insertion"]) / size
+    removed = float(area["deletion"] - area["deletion_at_random"]) / size
     return [
-        ("insertion", float(added) / size, SLACK, "raising features first beat a random order"),
-        ("deletion", float(-removed) / size, SLACK, "without raising features the score is lower"),
+        ("insertion", added, SLACK, "raising features first beat a random order"),
+        ("deletion", removed, SLACK, "without raising features the score is lower"),
     ]
 
 
-def _area(a: Attribution, values: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Return the mean score while features are added and while they are removed, by `values`."""
+def _leading(a: Attribution, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values (n, F) of each row's leading output, and its number."""
+    values = a.values[:n_rows].reshape(len(a.values[:n_rows]), len(a.names), -1)
+    best = a.predictions[:n_rows].reshape(len(values), -1).argmax(1)
+    return values[np.arange(len(values)), :, best], best
+
+
+def _walked(a: Attribution, values: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Return the mean scores (2, F + 1) while features are added and removed, by `values`."""
     assert a.ask is not None
     assert a.background is not None
-    n, F = values.shape
     assert a.rows is not None
+    n, F = values.shape
     own, back = a.rows.to_numpy()[:n, None, None], a.background[:STAND_INS]
     place = np.argsort(np.argsort(-values, axis=1), axis=1)  # (n, F): 0 for the largest
     first = place[:, None] < np.arange(F + 1)[:, None]  # (n, F + 1, F)
     found = []
     for known in (first, ~first):
         rows = np.where(known[:, :, None], own, back)  # (n, F + 1, B, F)
-        scores = a.ask(rows.reshape(-1, F)).reshape(n, (F + 1) * len(back), -1)
-        found.append(scores[np.arange(n), :, best].mean())
+        scores = a.ask(rows.reshape(-1, F)).reshape(n, F + 1, len(back), -1)
+        found.append(scores[np.arange(n), :, :, best].mean((0, 2)))
     return np.array(found)
 
 
@@ -212,12 +237,8 @@ def _sanity(again: _Again, seed: int) -> Row:
         np.abs(before).reshape(len(before), -1), np.abs(after).reshape(len(after), -1), strict=True
     )
     alike = [stats.spearmanr(one, other).statistic for one, other in pairs]
-    return (
-        "sanity",
-        float(np.nanmean(alike)),
-        ALIKE,
-        "shuffled weights change the ranks of features",
-    )
+    meaning = "shuffled weights change the ranks of features"
+    return "sanity", float(np.nanmean(alike)), ALIKE, meaning
 
 
 def _row(name: str, off: np.ndarray, runs: list[Attribution], meaning: str) -> Row:

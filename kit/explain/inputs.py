@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -193,6 +193,18 @@ def shown(
         )
     same_order(where, given, what="shown", names=table.names)
     return given.to_numpy()
+
+
+def whole(where: str, given: Any, *, what: str, remedy: str) -> int:
+    """Return a whole number of something as it is.
+
+    Raises:
+        TypeError: anything else, such as 1e3.
+    """
+    if not isinstance(given, Integral):
+        expected = f"a whole number of {what}"
+        raise checks.bad_type(where, expected=expected, got=given, remedy=remedy)
+    return int(given)
 
 
 def _numeric(where: str, table: np.ndarray, names: Sequence[str], what: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -121,16 +120,11 @@ def shap(
     )
 
 
-def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Effort:
+def _effort(d: int, pairs: Any, target_error: float | None) -> estimate.Effort:
     """Turn what was asked for into numbers of pairs, or say why it cannot be."""
-    if not isinstance(pairs, str | Integral):
-        raise checks.bad_type(
-            WHERE,
-            expected="a whole number of pairs, 'auto' or 'exact'",
-            got=pairs,
-            remedy="Pass pairs='auto'.",
-        )
-    if isinstance(pairs, str) and pairs not in ("auto", "exact"):
+    if not isinstance(pairs, str):
+        pairs = inputs.whole(WHERE, pairs, what="pairs", remedy="Pass pairs='auto'.")
+    elif pairs not in ("auto", "exact"):
         raise checks.unknown_name(WHERE, "pairs", got=pairs, known=("auto", "exact"))
     if pairs == "exact" and d > EXACT_AT_MOST:
         raise checks.bad_value(
@@ -154,7 +148,7 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
         low, high = AUTO_PAIRS
         most = max(2 * fewest, min(max(PAIRS_PER_PLAYER * d, low), high))
         most = most if target_error is None else UNTIL
-    elif isinstance(pairs, str) or pairs < min(fewest, n_all):
+    elif pairs < min(fewest, n_all):
         raise checks.bad_value(
             WHERE,
             expected=f"at least {min(fewest, n_all)} pairs for {d} players (1.2 a player)",

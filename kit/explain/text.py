@@ -3,14 +3,23 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 
 from kit.base import checks
-from kit.explain import coalitions, estimate, game, gradients, hiding, lime_text, scorer, units
+from kit.explain import (
+    coalitions,
+    estimate,
+    game,
+    gradients,
+    hiding,
+    inputs,
+    lime_text,
+    scorer,
+    units,
+)
 from kit.explain.attribution import Attribution, record
 
 WHERE = "explain.text"
@@ -235,18 +244,12 @@ def _id(tokenizer: Any, name: str, given: int | None) -> int | None:
     return getattr(tokenizer, name, None) if given is None else given
 
 
-def _pairs(pairs: int | str, d: int) -> int:
+def _pairs(pairs: Any, d: int) -> int:
     if pairs == "auto":
         low, high = AUTO_PAIRS
         return max(low, min(PAIRS_PER_UNIT * d, high), coalitions.fewest(d))
     fewest = min(coalitions.fewest(d), coalitions.all_pairs(d))
-    if not isinstance(pairs, Integral):
-        raise checks.bad_type(
-            WHERE,
-            expected="a whole number of pairs, or 'auto'",
-            got=pairs,
-            remedy="Pass pairs='auto'.",
-        )
+    pairs = inputs.whole(WHERE, pairs, what="pairs", remedy="Pass pairs='auto'.")
     if pairs < fewest:
         raise checks.bad_value(
             WHERE,
@@ -254,17 +257,11 @@ def _pairs(pairs: int | str, d: int) -> int:
             got=pairs,
             remedy="Pass pairs='auto'.",
         )
-    return int(pairs)
+    return pairs
 
 
-def _samples(samples: int, d: int) -> int:
-    if not isinstance(samples, Integral):
-        raise checks.bad_type(
-            WHERE,
-            expected="a whole number of samples",
-            got=samples,
-            remedy="Pass samples=1000.",
-        )
+def _samples(samples: Any, d: int) -> int:
+    samples = inputs.whole(WHERE, samples, what="samples", remedy="Pass samples=1000.")
     if samples < 2 * d:
         raise checks.bad_value(
             WHERE,
