@@ -53,6 +53,8 @@ class Game:
         return found
 
     def _odd(self, rows: Tensor, members: np.ndarray, at_once: int) -> np.ndarray:
+        if at_once < self.at_once:
+            self.rooms = Rooms()  # what is kept was for more, and in the way
         inside = torch.as_tensor(members).to(self.players) @ self.players  # (n, F)
         B, n = len(self.background), len(inside)
         width = self._width(rows.shape[1])
@@ -120,7 +122,6 @@ def make(
     scorer: Scorer,
     background: np.ndarray,
     players: list[list[int]],
-    n_features: int,
 ) -> Game:
     """Set up a game whose players own columns of the rows.
 
@@ -129,9 +130,8 @@ def make(
         scorer: the model.
         background: rows (B, F) that stand for what is not known.
         players: the columns of each player; columns of no player keep the row's own value.
-        n_features: columns of the rows.
     """
-    owned = torch.zeros(len(players), n_features, dtype=torch.float32)
+    owned = torch.zeros(len(players), background.shape[1], dtype=torch.float32)
     for player, columns in enumerate(players):
         owned[player, columns] = 1
     kind = "function" if scorer.width == 0 else scorer.device.type

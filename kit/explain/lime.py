@@ -96,8 +96,7 @@ def lime(
         moments = local.moments(WHERE, asked, space, near, samples=samples, seed=seed)
     kept = min(num_features, len(names))
     fit = ridge.fit(moments, near, predictions, num_features=kept, seed=seed)
-    outputs = scorer.names(target, predictions.shape[1])
-    last = slice(None) if outputs else 0
+    outputs, last = scorer.names(target, predictions.shape[1])
     found = {name: array[..., last] for name, array in fit.items()}
     words = np.array([*space.labels, "not in training"], object)
     return record(

@@ -280,7 +280,10 @@ def _agree(whole: Scorer, chain: chains.Chain, probe: Tensor) -> bool:
     )
 
 
-def names(target: int | str | None, n_outputs: int) -> list[str] | None:
-    """Return the names of outputs, which are numbers, where a result has an axis for them."""
+def names(target: int | str | None, n_outputs: int) -> tuple[list[str] | None, slice | int]:
+    """Return the names of outputs, which are numbers, and what to take of the axis for them.
+
+    Where a result has no such axis, these are None and 0.
+    """
     whole = target == "all" or (target is None and n_outputs > 1)
-    return [str(k) for k in range(n_outputs)] if whole else None
+    return ([str(k) for k in range(n_outputs)], slice(None)) if whole else (None, 0)

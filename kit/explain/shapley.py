@@ -81,6 +81,7 @@ def shap(
     back = inputs.background(WHERE, background, names=rows.names)
     names, columns = inputs.groups(WHERE, groups, rows.names)
     data = inputs.shown(WHERE, shown, rows, columns)
+    _check_target(target_error)
     effort = _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows.numbers, output=output, target=target, dtype=dtype)
@@ -91,17 +92,15 @@ def shap(
         # enumeration takes in who seems to be ignored: that rests on a sample
         playing = list(range(len(names))) if effort.exact else active
         effort = _effort(len(playing), pairs, target_error)
-        play = game.make(WHERE, asked, back, [columns[p] for p in playing], len(rows.names))
+        play = game.make(WHERE, asked, back, [columns[p] for p in playing])
         steps = estimate.blocks(play.odd, rows.numbers, (predictions - base) / 2, effort, seed=seed)
         found = estimate.finished(WHERE, steps, len(predictions), what="rows")
     n_done = sum(map(len, found))
-    values = _of_all([block.values for block in found], playing, len(names))
-    error_std = _of_all([block.error_std for block in found], playing, len(names))
-    n_pairs = np.concatenate([np.full(len(block), block.n_pairs) for block in found])
+    n_pairs = np.repeat([block.n_pairs for block in found], [len(block) for block in found])
+    values, error_std = _of_all(found, playing, len(names))
     _silence(values, active, size=float(np.abs(predictions - base).max()))
     _warn_of_error(values, error_std, target_error)
-    outputs = scorer.names(target, predictions.shape[1])
-    last = slice(None) if outputs else 0
+    outputs, last = scorer.names(target, predictions.shape[1])
     return record(
         values=values[:, :, last],
         error_std=error_std[:, :, last],
@@ -133,13 +132,6 @@ def _effort(d: int, pairs: Any, target_error: float | None) -> estimate.Effort:
             got=d,
             remedy="Pass pairs='auto', or groups={...} of features.",
         )
-    if target_error is not None and not target_error > 0:
-        raise checks.bad_value(
-            WHERE,
-            expected="target_error > 0",
-            got=target_error,
-            remedy="Pass target_error=0.01 for 1 % of the mean value.",
-        )
     n_all = coalitions.all_pairs(d)
     if pairs == "exact" or (pairs == "auto" and d <= coalitions.EXACT_PLAYERS):
         return estimate.Effort(d=d, exact=True, first=n_all, most=n_all)
@@ -165,11 +157,22 @@ def _effort(d: int, pairs: Any, target_error: float | None) -> estimate.Effort:
     return estimate.Effort(d=d, exact=False, first=first, most=most, target=target_error)
 
 
-def _of_all(blocks: list[np.ndarray], playing: list[int], n_players: int) -> np.ndarray:
-    """Return blocks of rows as one, with 0 for players that did not play."""
-    found = np.concatenate(blocks)  # (N, playing, K)
-    every = np.zeros((len(found), n_players, found.shape[2]))
-    every[:, playing] = found
+def _check_target(target_error: float | None) -> None:
+    if target_error is not None and not target_error > 0:
+        raise checks.bad_value(
+            WHERE,
+            expected="target_error > 0",
+            got=target_error,
+            remedy="Pass target_error=0.01 for 1 % of the mean value.",
+        )
+
+
+def _of_all(found: list[estimate.Found], playing: list[int], n_players: int) -> np.ndarray:
+    """Return values and errors of all rows, with 0 for players that did not play."""
+    blocks = [np.stack([block.values, block.error_std]) for block in found]
+    played = np.concatenate(blocks, axis=1)  # (2, N, playing, K)
+    every = np.zeros((*played.shape[:2], n_players, played.shape[3]))
+    every[:, :, playing] = played
     return every
 
 

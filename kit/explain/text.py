@@ -9,18 +9,9 @@ import numpy as np
 import torch
 
 from kit.base import checks
-from kit.explain import (
-    coalitions,
-    estimate,
-    game,
-    gradients,
-    hiding,
-    inputs,
-    lime_text,
-    scorer,
-    units,
-)
+from kit.explain import coalitions, estimate, game, gradients, inputs, lime_text, scorer, units
 from kit.explain.attribution import Attribution, record
+from kit.explain.hiding import MASKS, Hider
 
 WHERE = "explain.text"
 METHODS = {
@@ -109,13 +100,12 @@ def text(
     }[method]
     with scorer.evaluating(WHERE, model):
         ask = _scorer(model, cuts, output, target, context)
-        hider = hiding.Hider(WHERE, ask, cuts, mask, mask_id, pad_id)
+        hider = Hider(WHERE, ask, cuts, mask, mask_id, pad_id)
         parts = estimate.finished(WHERE, _parts(hider, solve), len(cuts), what="texts")
     done = sorted(place for part in parts for place in part.places)
     found = {name: array[done] for name, array in _together(parts, len(cuts), n_units).items()}
     cuts = [cuts[place] for place in done]
-    outputs = scorer.names(target, found["predictions"].shape[1])
-    last = slice(None) if outputs else 0
+    outputs, last = scorer.names(target, found["predictions"].shape[1])
     return record(
         values=found["values"][..., last],
         base_values=found["base_values"][:, last],
@@ -146,17 +136,17 @@ class _Part:
         return len(self.places)
 
 
-_Solve = Callable[[hiding.Hider, np.ndarray], Iterator[_Part]]  # texts of one number of units
+_Solve = Callable[[Hider, np.ndarray], Iterator[_Part]]  # texts of one number of units
 
 
-def _parts(hider: hiding.Hider, solve: _Solve) -> Iterator[_Part]:
+def _parts(hider: Hider, solve: _Solve) -> Iterator[_Part]:
     """Explain texts that have as many units together: they share their sets of units."""
     lengths = np.array([len(cut.spans) for cut in hider.texts])
     for length in np.unique(lengths):
         yield from solve(hider, np.flatnonzero(lengths == length))
 
 
-def _shapley(hider: hiding.Hider, places: np.ndarray, *, pairs: int, seed: int) -> Iterator[_Part]:
+def _shapley(hider: Hider, places: np.ndarray, *, pairs: int, seed: int) -> Iterator[_Part]:
     d = len(hider.texts[places[0]].spans)
     ends = hider.worths(places, np.array([[False] * d, [True] * d]))  # (texts, 2, K)
     n_all = coalitions.all_pairs(d)
@@ -171,7 +161,7 @@ def _shapley(hider: hiding.Hider, places: np.ndarray, *, pairs: int, seed: int) 
         done += len(block)
 
 
-def _lime(hider: hiding.Hider, places: np.ndarray, *, samples: int, seed: int) -> Iterator[_Part]:
+def _lime(hider: Hider, places: np.ndarray, *, samples: int, seed: int) -> Iterator[_Part]:
     operator = lime_text.operator(len(hider.texts[places[0]].spans), samples, seed)
     for start in range(0, len(places), TOGETHER):
         some = places[start : start + TOGETHER]
@@ -181,7 +171,7 @@ def _lime(hider: hiding.Hider, places: np.ndarray, *, samples: int, seed: int) -
         yield _Part(some, found | {"predictions": worths[:, -1]})
 
 
-def _gradients(hider: hiding.Hider, places: np.ndarray, *, model: Any) -> Iterator[_Part]:
+def _gradients(hider: Hider, places: np.ndarray, *, model: Any) -> Iterator[_Part]:
     for place in places:
         values, scores = gradients.of(WHERE, model, hider.ask, hider.texts[place])
         game.finite(WHERE, scores)
@@ -273,7 +263,7 @@ def _samples(samples: Any, d: int) -> int:
 
 
 def _check_names(texts: Sequence[str], unit: str, mask: str, method: str) -> None:
-    choices = [("unit", unit, units.UNITS), ("mask", mask, hiding.MASKS)]
+    choices = [("unit", unit, units.UNITS), ("mask", mask, MASKS)]
     for what, got, known in [*choices, ("method", method, tuple(METHODS))]:
         if got not in known:
             raise checks.unknown_name(WHERE, what, got=got, known=known)
