@@ -129,10 +129,11 @@ def test_lime_is_not_held_to_axioms_of_others():
     assert checked["holds"].all()
 
 
-def test_a_single_feature_is_as_faithful_as_it_can_be():
-    rows = np.random.default_rng(0).normal(size=(30, 1))
+@pytest.mark.parametrize("seed", [1, 3])  # rounding falls to one side, and to the other
+def test_a_single_feature_is_as_faithful_as_it_can_be(seed):
+    rows = np.random.default_rng(seed).normal(size=(30, 1))
 
-    found = holds(explain.shap(mlp(1, 16, 1), rows, background=rows[:12]))
+    found = holds(explain.shap(mlp(1, 16, 1, seed=seed), rows, background=rows[:12]))
 
     assert found[["insertion", "deletion"]].all()
 

@@ -81,7 +81,6 @@ def shap(
     back = inputs.background(WHERE, background, names=rows.names)
     names, columns = inputs.groups(WHERE, groups, rows.names)
     data = inputs.shown(WHERE, shown, rows, columns)
-    _check_target(target_error)
     effort = _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows.numbers, output=output, target=target, dtype=dtype)
@@ -121,6 +120,7 @@ def shap(
 
 def _effort(d: int, pairs: Any, target_error: float | None) -> estimate.Effort:
     """Turn what was asked for into numbers of pairs, or say why it cannot be."""
+    _check_target(target_error)
     if not isinstance(pairs, str):
         pairs = inputs.whole(WHERE, pairs, what="pairs", remedy="Pass pairs='auto'.")
     elif pairs not in ("auto", "exact"):
