@@ -66,6 +66,8 @@ def test_facts_lead_with_the_strongest_feature_and_tell_the_error():
     assert facts["strongest"].startswith("place (")
     assert facts["error"] == "1 % of the mean value"
     assert facts["R² of the fit"] == "0.6"
+    whole = dataclasses.replace(found, extra={"r2": np.ones(3), "stability": np.array([0.9, 1])})
+    assert whole.facts()["R² of the fit"] == "1; seeds agree to 0.95"
 
 
 def test_top_orders_the_features_of_one_row():
@@ -239,6 +241,25 @@ def test_the_waterfall_leads_from_the_base_to_the_prediction():
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels[-1] == "all others"
     assert labels[0].split(" = ")[0] == found.top(5)["feature"][0]
+
+
+def test_the_waterfall_writes_large_numbers_out():
+    found = made()
+    found = dataclasses.replace(found, data=1e6 * np.abs(found.data) + 1e6)
+
+    labels = [label.get_text() for label in found.waterfall(5, n=2).get_yticklabels()]
+
+    assert labels[0] == f"place = {found.data[5, 2]:,.0f}"
+
+
+def test_a_table_is_not_a_text_to_highlight():
+    with pytest.raises(TypeError) as caught:
+        made().highlight(2)
+
+    assert str(caught.value) == (
+        "explain.Attribution.highlight: expected an attribution of texts, got one of a table. "
+        "Draw it: attribution.waterfall(2)."
+    )
 
 
 def test_the_beeswarm_shows_every_row_at_its_value_and_is_the_same_every_time():

@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -78,6 +79,20 @@ def test_a_method_that_prefers_places_fails_symmetry():
     assert wrong["linearity"]
 
 
+def test_the_curves_are_there_and_go_from_the_base_to_the_prediction():
+    found = explained(target=0)
+
+    curves = explain.check(found, n_rows=5).curves
+
+    assert curves["n_features"].tolist() == list(range(9))
+    for name in ("insertion", "insertion_at_random"):
+        ends = curves[name].iloc[[0, -1]]
+        np.testing.assert_allclose(ends, [found.base_values[0], found.predictions[:5].mean()], 1e-5)
+    np.testing.assert_allclose(curves["deletion"][[8, 0]], curves["insertion"][[0, 8]], 1e-9)
+    assert (curves["insertion"][1:8] > curves["insertion_at_random"][1:8]).all()
+    assert (curves["deletion"][1:8] < curves["deletion_at_random"][1:8]).all()
+
+
 def test_values_in_reverse_are_not_faithful():
     wrong = holds(changed(explained(), np.negative))
 
@@ -110,13 +125,58 @@ def test_lime_is_not_held_to_axioms_of_others():
 
     checked = explain.check(found).table.set_index("check")
 
-    assert list(checked.index) == ["efficiency", "insertion", "deletion", "sanity"]
-    assert checked["holds"][1:].all()
+    assert list(checked.index) == ["insertion", "deletion", "sanity"]
+    assert checked["holds"].all()
+
+
+@pytest.mark.parametrize("seed", [1, 3])  # rounding falls to one side, and to the other
+def test_a_single_feature_is_as_faithful_as_it_can_be(seed):
+    rows = np.random.default_rng(seed).normal(size=(30, 1))
+
+    found = holds(explain.shap(mlp(1, 16, 1, seed=seed), rows, background=rows[:12]))
+
+    assert found[["insertion", "deletion"]].all()
+
+
+@pytest.fixture
+def frame():
+    return pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=list("abcd"))
+
+
+def test_columns_known_by_name_are_found_again(frame):
+    frame["d"] = (frame["d"] > 0).astype(float)
+
+    local = explain.lime(mlp(4, 16, 1), frame[:8], train=frame, categorical=["d"])
+    alone = explain.shap(mlp(4, 16, 1), frame, background=frame[:9], groups={"one": ["a"]})
+
+    assert holds(local).all()
+    assert list(holds(alone).index) == [*AXIOMS, "insertion", "deletion", "sanity"]
+    assert holds(alone).all()
+
+
+def test_groups_are_checked_on_no_more_rows_than_asked_for(frame):
+    asked = []
+
+    def model(x):
+        asked.append(len(x))
+        return x[:, 0] * x[:, 1] + x[:, 2] - x[:, 3]
+
+    found = explain.shap(model, frame, background=frame[:1], groups={"two": ["a", "b"]})
+    totals = []
+    for n_rows in (3, 60):
+        asked.clear()
+        assert explain.check(found, n_rows=n_rows).table["holds"].all()
+        totals.append(sum(asked))
+
+    assert totals[0] < totals[1] / 2
 
 
 def test_an_attribution_made_by_hand_cannot_be_checked():
     found = dataclasses.replace(explained(), rerun=None)
 
+    with pytest.raises(ValueError) as none:
+        explain.check(found, n_rows=0)
+    assert str(none.value) == ("explain.check: expected n_rows >= 1, got 0 (int). Pass n_rows=20.")
     with pytest.raises(ValueError) as caught:
         explain.check(found)
 
@@ -156,6 +216,32 @@ def test_permutation_is_compared_at_its_own_default():
     )
 
     assert 0 < found.table["error"][0] < 0.2
+
+
+def test_an_exact_reference_is_computed_once():
+    asked = []
+
+    def model(x):
+        asked.append(len(x))
+        return np.sin(x).prod(1)
+
+    rows = np.random.default_rng(0).normal(size=(4, 8))
+
+    explain.compare(model, rows, background=rows[:2], methods=["kit shap"], n_rows=4)
+
+    # 254 coalitions a row and background row: of the reference, of one row before the clock, and of
+    # the method itself (and what it takes to see that no feature is ignored)
+    each = 2 * 254
+    assert sum(asked) < (4 + 1 + 4 + 3) * each
+
+
+def test_no_rows_to_compare_on_are_refused():
+    with pytest.raises(ValueError) as caught:
+        explain.compare(mlp(2, 1), np.zeros((1, 2)), background=np.zeros((1, 2)), n_rows=0)
+
+    assert (
+        str(caught.value) == "explain.compare: expected n_rows >= 1, got 0 (int). Pass n_rows=10."
+    )
 
 
 def test_an_unknown_method_is_refused():

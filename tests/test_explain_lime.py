@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from lime.lime_tabular import LimeTabularExplainer
 from torch import nn
 
-from kit.explain import local, quartiles
+from kit.base import progress
+from kit.explain import local, quartiles, ridge
 from kit.explain.lime import lime
 
 RNG = np.random.default_rng(0)
@@ -22,6 +25,7 @@ TRAIN = np.column_stack(
     ]
 )
 ROWS = TRAIN[:6]
+FRAME = pd.DataFrame(TRAIN, columns=list("abcde"))
 
 
 def tangled(X):
@@ -73,7 +77,7 @@ def test_values_are_those_of_ridge_regression_on_the_same_perturbations():
         match = np.vstack([bins == space.find(row[None]), np.ones((1, 5))]).astype(float)
         y = tangled(np.vstack([Z, row]))
         w = np.exp(-(5 - match.sum(1)) / (2 * 0.75**2 * 5))
-        w[:-1] *= local.NEIGHBOURS / len(Z)
+        w[:-1] *= ridge.NEIGHBOURS / len(Z)
         match, y = match - np.average(match, 0, w), y - np.average(y, weights=w)
         gram = match.T @ (w[:, None] * match) + np.eye(5)
         values = np.linalg.solve(gram, match.T @ (w * y))
@@ -135,6 +139,27 @@ def test_memory_is_bounded_by_walking_through_the_rows(monkeypatch):
     in_parts = lime(tangled, TRAIN, train=TRAIN, num_features=5, samples=1024)
 
     np.testing.assert_allclose(in_parts.values, whole.values, atol=1e-6)
+
+
+def test_a_model_that_runs_out_of_memory_is_asked_about_fewer_rows():
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.failures = net(), 0
+
+        def forward(self, x):
+            if len(x) > 100:
+                self.failures += 1
+                raise torch.OutOfMemoryError("out of memory")
+            return self.inner(x)
+
+    model = Small()
+
+    found = lime(model, TRAIN, train=TRAIN, samples=1024, output="raw")
+
+    assert model.failures > 0
+    expected = lime(model.inner, TRAIN, train=TRAIN, samples=1024, output="raw")
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
 
 
 def test_error_std_covers_the_distance_to_the_converged_values():
@@ -205,6 +230,54 @@ def test_only_num_features_are_kept_and_they_are_the_strongest():
     np.testing.assert_array_equal(np.nonzero(two.values)[1].reshape(6, 2), strongest)
 
 
+def test_a_table_of_fewer_columns_than_num_features_keeps_them_all():
+    found = lime(net(), ROWS, train=TRAIN, samples=512)
+
+    expected = lime(net(), ROWS, train=TRAIN, samples=512, num_features=5)
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_an_interrupt_returns_what_the_perturbations_done_say(monkeypatch):
+    whole = lime(tangled, ROWS, train=TRAIN, samples=4096)
+
+    def track(items, *, label):
+        yield from list(items)[:2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "track", track)
+    with pytest.warns(UserWarning, match="interrupted") as caught:
+        found = lime(tangled, ROWS, train=TRAIN, samples=4096)
+
+    assert str(caught[0].message) == (
+        "explain.lime: interrupted after 1,024 of 4,096 perturbations; "
+        "what is returned rests on those."
+    )
+    assert found.method == "LIME, 1,024 samples"
+    off = np.abs(found.values - whole.values)
+    assert 0 < off.mean() < 0.1 * np.abs(whole.values).mean()
+
+
+def test_an_interrupt_at_the_first_perturbations_is_an_interrupt(monkeypatch):
+    def track(items, *, label):
+        yield next(iter(items))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "track", track)
+
+    with pytest.raises(KeyboardInterrupt):
+        lime(tangled, ROWS, train=TRAIN, samples=4096)
+
+
+def test_what_is_shown_may_be_another_table_than_the_models():
+    raw = pd.DataFrame({name: [f"{name}{i}" for i in range(6)] for name in "abcde"})
+
+    found = lime(tangled, FRAME[:6], train=FRAME, shown=raw, samples=512)
+
+    assert found.top(3)["data"].str.endswith("3").all()
+    assert found.rows.equals(FRAME[:6])
+    assert found.rerun(tangled).values.tolist() == found.values.tolist()
+
+
 def test_a_bin_of_one_value_is_perturbed_to_that_value():
     # three of four rows are 7 in the first column; lime_tabular would ask the model about 0
     train = np.column_stack([np.repeat([7, 7, 7, 9], 50), np.arange(200)])
@@ -239,6 +312,24 @@ def test_a_frame_gives_the_names_and_lime_gets_its_own_object():
     assert stock.local_pred == pytest.approx(found.base_values[1] + found.values[1].sum())
     assert [name for name, _ in stock.as_list()] == found.top(1, 3)["feature"].tolist()
     assert stock.score == found.extra["r2"][1]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_lime_takes_the_explanation_of_several_classes_or_of_one_of_them(alone):
+    found = lime(net(3), ROWS, train=TRAIN, samples=512)
+    kept = found.one(2) if alone else found
+
+    stock = kept.to_lime(4)
+
+    label = 1 if alone else 2
+    assert dict(stock.as_list(label=label)) == pytest.approx(
+        dict(zip(found.names, found.values[4, :, 2], strict=True))
+    )
+    assert stock.score == pytest.approx(found.extra["r2"][4, 2] if alone else found.extra["r2"][4])
+    assert stock.as_pyplot_figure(label=label).axes
+    assert "x1" in stock.as_html()
+    if alone:
+        np.testing.assert_array_equal(kept.extra["stability"], found.extra["stability"][:, 2])
 
 
 def test_rerun_explains_another_model_with_the_same_settings():
@@ -289,6 +380,17 @@ def holed(array):
     return array
 
 
+def test_samples_are_a_whole_number():
+    unchecked = inspect.unwrap(lime)  # without the check of types that tests put around it
+
+    with pytest.raises(TypeError) as caught:
+        unchecked(tangled, ROWS, train=TRAIN, samples=1e3)
+
+    assert str(caught.value) == (
+        "explain.lime: expected a whole number of samples, got 1000.0 (float). Pass samples=16384."
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -328,14 +430,28 @@ def holed(array):
             ),
         ),
         (
-            {"num_features": 6},
-            "explain.lime: expected 1 <= num_features <= 5, got 6 (int). Pass num_features=5.",
+            {"num_features": 0},
+            "explain.lime: expected num_features >= 1, got 0 (int). Pass num_features=10.",
+        ),
+        (
+            {"X": FRAME[:6], "train": FRAME[["a", "c", "b", "d", "e"]]},
+            (
+                "explain.lime: expected train's columns in the order of X, got a, c, b, d, e. "
+                "Pass train[X.columns]."
+            ),
         ),
         (
             {"samples": 100},
             (
                 "explain.lime: expected samples >= 256, got 100 (int). "
                 "Pass samples=16384; powers of two serve best."
+            ),
+        ),
+        (
+            {"X": np.zeros((2, 21_202)), "train": np.ones((3, 21_202))},
+            (
+                "explain.lime: expected at most 21,201 columns, got ndarray of shape (2, 21202). "
+                "Pass fewer, such as those that a quick model finds useful."
             ),
         ),
         (

@@ -1,5 +1,9 @@
+import inspect
 import itertools
 import math
+import re
+import subprocess
+import sys
 import warnings
 from functools import lru_cache
 
@@ -15,7 +19,7 @@ from torch import nn
 
 from kit import explain, models
 from kit.base import progress
-from kit.explain import coalitions, estimate, game, scorer
+from kit.explain import coalitions, estimate, game, ignored, scorer
 
 
 def by_definition(f, x, background):
@@ -182,8 +186,33 @@ def test_a_value_that_is_rare_among_the_rows_is_not_taken_for_ignored():
 
     found = explain.shap(lambda x: x[:, 0] + 5 * x[:, 1], X, background=np.zeros((2, 3)))
 
-    assert found.values[4321, 1] == 5
-    assert (np.delete(found.values[:, 1], 4321) == 0).all()
+    assert found.values[4321, 1] == pytest.approx(5)
+    np.testing.assert_allclose(np.delete(found.values[:, 1], 4321), 0, atol=1e-9)
+    assert (found.values[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_players_that_count_only_all_together_are_not_taken_for_ignored(seed):
+    X, background = np.ones((4, 12)), np.zeros((10, 12))
+
+    found = explain.shap(lambda x: x.all(1).astype(float), X, background=background, seed=seed)
+
+    np.testing.assert_allclose(found.values, 1 / 12, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("d", [6, 20])
+def test_one_row_among_many_may_be_all_that_a_player_counts_for(d, seed):
+    X = np.random.default_rng(seed).normal(size=(200, d))
+    X[100] = 10
+
+    def alarm(x):
+        return x[:, 0] + 50 * (x[:, 1:6] > 5).all(1)
+
+    found = explain.shap(alarm, X, background=np.zeros((10, d)), seed=seed)
+
+    np.testing.assert_allclose(found.values[100, :6], 10, atol=1e-9)
+    assert (found.values[:, 6:] == 0).all()
 
 
 @lru_cache
@@ -314,6 +343,7 @@ def test_memory_is_bounded_and_changes_nothing(model, at_once, monkeypatch):
     X, background = rows_of(3, 14), rows_of(11, 14, seed=1)
     expected = explain.shap(model, X, background=background, pairs=40)
     monkeypatch.setitem(game.AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(ignored, "HELD", 1)  # players are looked at one by one: few rows a call
     seen = []
     first = next(module for module in model.modules() if isinstance(module, nn.Linear))
     hook = first.register_forward_hook(lambda m, args, out: seen.append(out.numel()))
@@ -348,6 +378,18 @@ def test_out_of_memory_halves_what_is_held_at_once_and_goes_on():
     expected = explain.shap(model.inner, X, background=rows_of(50, 14, seed=1), pairs=40)
     assert 0 < model.failures < 10
     np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+
+
+def test_predictions_of_more_rows_than_fit_are_asked_for_in_parts():
+    model, X = Small(most=50), rows_of(700, 3)
+    model.inner = mlp(3, 16, 1)
+
+    found = explain.shap(model, X, background=rows_of(60, 3, seed=1)[:50])
+
+    assert model.failures > 0
+    np.testing.assert_allclose(
+        found.predictions, model.inner(torch.from_numpy(X))[:, 0].detach(), atol=1e-6
+    )
 
 
 def test_out_of_memory_is_raised_when_a_single_row_does_not_fit():
@@ -417,6 +459,46 @@ def test_a_model_that_ends_in_probabilities_is_not_squashed_twice():
     np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
 
 
+@pytest.mark.parametrize("output", ["logit", "probability"])
+def test_a_function_is_explained_as_it_is_whatever_its_name(output):
+    def predict_proba(x):
+        return 1 / (1 + np.exp(-tangled(0)(x)))
+
+    given = {"background": rows_of(3, 5, seed=1), "output": output}
+
+    named = explain.shap(predict_proba, rows_of(4, 5), **given)
+    nameless = explain.shap(lambda x: predict_proba(x), rows_of(4, 5), **given)
+
+    np.testing.assert_array_equal(named.values, nameless.values)
+    np.testing.assert_allclose(named.predictions, predict_proba(rows_of(4, 5).astype(float)))
+
+
+@pytest.mark.parametrize("kind", [int, bool])
+def test_a_function_may_return_integers_or_truths(kind):
+    X, background = rows_of(4, 5), rows_of(6, 5, seed=1)
+
+    def counts(x):
+        return (x > 0).sum(1) - 2 if kind is int else (x > 0).all(1)
+
+    found = explain.shap(counts, X, background=background)
+
+    expected = explain.shap(lambda x: counts(x).astype(float), X, background=background)
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert np.abs(found.values).max() > 0
+
+
+def test_a_module_may_return_integers():
+    class Votes(nn.Module):
+        def forward(self, x):
+            return (x > 0).sum(1)
+
+    X, background = rows_of(4, 5), rows_of(6, 5, seed=1)
+
+    found = explain.shap(Votes(), X, background=background)
+
+    np.testing.assert_allclose(found.values, (X > 0) - (background > 0).mean(0), atol=1e-6)
+
+
 def test_more_is_played_until_the_error_is_as_small_as_asked():
     model, X = mlp(20, 32, 16, 1), rows_of(6, 20)
     given = {"background": rows_of(10, 20, seed=1)}
@@ -427,6 +509,15 @@ def test_more_is_played_until_the_error_is_as_small_as_asked():
     for found, target in ((rough, 0.05), (fine, 0.01)):
         assert found.error_std.mean() <= target * np.abs(found.values).mean()
     assert rough.extra["pairs"].max() < fine.extra["pairs"].min()
+
+
+def test_an_error_that_is_asked_for_ends_the_play_before_all_is_tried():
+    model, X = mlp(14, 32, 16, 1), rows_of(6, 14)
+
+    found = explain.shap(model, X, background=rows_of(10, 14, seed=1), target_error=0.05)
+
+    assert found.extra["pairs"].max() < coalitions.all_pairs(14) / 10
+    assert found.error_std.mean() <= 0.05 * np.abs(found.values).mean()
 
 
 def test_an_error_that_is_not_reached_is_said():
@@ -522,6 +613,37 @@ def test_a_model_in_train_mode_is_put_in_eval_mode_and_back():
     np.testing.assert_array_equal(found.values, expected.values)
 
 
+def test_a_model_that_fails_is_put_back_in_train_mode():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("broken")
+
+    model = nn.Sequential(nn.Linear(4, 1), Broken()).train()
+
+    with pytest.raises(RuntimeError, match="broken"):
+        explain.shap(model, rows_of(3, 4), background=rows_of(2, 4))
+
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.LSTM(4, 4, num_layers=2, dropout=0.5), nn.MultiheadAttention(4, 1, dropout=0.5)],
+    ids=["lstm", "attention"],
+)
+def test_dropout_inside_a_layer_counts_as_well(layer):
+    class Within(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return x.sum(1)
+
+    with pytest.warns(UserWarning, match="the model was in train mode"):
+        explain.shap(Within(), rows_of(3, 4), background=rows_of(2, 4))
+
+
 def test_a_fresh_model_without_dropout_is_explained_without_a_word():
     model = nn.Sequential(nn.Linear(4, 1))
 
@@ -546,6 +668,42 @@ def test_a_constant_background_is_one_row_and_that_is_said():
     np.testing.assert_array_equal(found.values, expected.values)
 
 
+def test_warnings_point_to_the_line_of_the_call(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WARNED)
+
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+
+    # without the checks of types that tests put around every function, which are levels, too
+    said = re.findall(rf"{re.escape(str(script))}:(\d+): UserWarning: explain\.(\w+)", ran.stderr)
+    lines = WARNED.splitlines()
+    assert len(said) == ran.stderr.count("UserWarning: ") == 8
+    assert all(lines[int(number) - 1].startswith(f"explain.{name}") for number, name in said)
+
+
+WARNED = """
+import numpy as np
+import torch
+from kit import explain
+from kit.base import progress
+X, same = np.random.default_rng(0).normal(size=(600, 20)), np.ones((5, 20))
+net = torch.nn.Sequential(torch.nn.Linear(20, 1), torch.nn.Dropout())
+letters = lambda text: (list(map(ord, text)), [(i, i + 1) for i in range(len(text))])
+explain.shap(net, X[:1], background=X[:2])
+explain.lime(net, X[:1], train=X[:5], samples=256)
+explain.text(torch.nn.Dropout(), letters, ["a"], mask_id=0, output="raw")
+explain.compare(net, X[:1], background=X[:2], methods=["kit shap"])
+explain.shap(net.eval(), X[:1], background=same)
+explain.shap(net, X[:1] ** 2, background=X[:2], target_error=1e-99, pairs=24)
+explain.lime(net, X[:1], train=same, samples=256)
+def track(items, label):
+    yield next(iter(items))
+    raise KeyboardInterrupt
+progress.track = track
+explain.shap(net, X, background=X[:2])
+"""
+
+
 def test_tables_give_their_names_and_integers_are_numbers():
     frame = pd.DataFrame({"age": [30, 40], "codes": [1, 2], "member": [True, False]})
 
@@ -553,6 +711,31 @@ def test_tables_give_their_names_and_integers_are_numbers():
 
     assert found.names == ["age", "codes", "member"]
     np.testing.assert_allclose(found.values, [[0, 0, 0], [10, 2, -3]])
+
+
+def test_pictures_show_what_the_caller_has_them_show():
+    X = pd.DataFrame(rows_of(5, 3), columns=["distance", "carrier", "hour"])
+    raw = pd.DataFrame(
+        {"distance": [2475.0, 733, 1089, 200, 94], "carrier": [*"ABCD", None], "hour": range(5)}
+    )
+    given = {"background": X, "groups": {"where": ["distance", "hour"]}}
+
+    found = explain.shap(tangled(0), X, background=X, shown=raw)
+    grouped = explain.shap(tangled(0), X, shown=raw[["distance", "carrier"]], **given)
+
+    assert set(found.top(0).set_index("feature")["data"].items()) == {
+        ("distance", 2475.0),
+        ("carrier", "A"),
+        ("hour", 0),
+    }
+    labels = {label.get_text() for label in found.waterfall(0).get_yticklabels()}
+    assert labels == {"distance = 2,475", "carrier = A", "hour = 0"}
+    assert len(found.beeswarm().collections) == 3
+    assert found.to_shap().data[1].tolist() == [733.0, "B", 1]
+    assert grouped.data.tolist() == raw[["distance", "carrier"]].to_numpy().tolist()
+    assert explain.check(found, n_rows=2).table["holds"].all()
+    with pytest.raises(ValueError, match=r"Pass shown\[X.columns\]"):
+        explain.shap(tangled(0), X, background=X, shown=raw[["carrier", "distance", "hour"]])
 
 
 def test_types_are_kept_and_can_be_chosen():
@@ -581,12 +764,41 @@ def test_nothing_that_is_handed_over_is_changed():
     assert all(torch.equal(before[2][k], v) for k, v in model.state_dict().items())
 
 
+def test_a_model_that_writes_into_its_input_does_not_reach_ours():
+    X, background = rows_of(4, 5).astype(float), rows_of(3, 5, seed=1).astype(float)
+
+    def rude(x):
+        x[:, 0] *= 2
+        return x.sum(1)
+
+    found = explain.shap(rude, X, background=background)
+
+    expected = explain.shap(lambda x: x.sum(1) + x[:, 0], X, background=background)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-9)
+    np.testing.assert_allclose(found.predictions, X.sum(1) + X[:, 0])
+
+
 class Pair(nn.Module):
     def forward(self, x):
         return x, x
 
 
+FRAME = pd.DataFrame({"a": [1, 2], "b": [1, 3], "c": [4, 2], "d": [1, 2]})
 BAD = {
+    "columns in another order": (
+        {"X": FRAME, "background": FRAME[["b", "a", "c", "d"]]},
+        (
+            "explain.shap: expected background's columns in the order of X, got b, a, c, d. "
+            "Pass background[X.columns]."
+        ),
+    ),
+    "a function that returns words": (
+        {"model": lambda x: np.array(["yes", "no"])[(x[:, 0] > 9).astype(int)]},
+        (
+            "explain.shap: expected a function that returns numbers, got 'yes' (str). "
+            "Pass its method: model.predict_proba."
+        ),
+    ),
     "pairs": (
         {"pairs": 20, "d": 20},
         (
@@ -599,6 +811,28 @@ BAD = {
         (
             "explain.shap: expected at most 20 players for pairs='exact', got 21 (int). "
             "Pass pairs='auto', or groups={...} of features."
+        ),
+    ),
+    "words further down": (
+        {"X": pd.DataFrame({"a": [1, "x"], "b": [1, 2], "c": [1, 2], "d": [1, 2]})},
+        (
+            "explain.shap: expected numbers in X, got 'x' in column a. "
+            "Encode it first: data.Encoder does."
+        ),
+    ),
+    "a group named like a column": (
+        {"groups": {"x3": [0, 1]}},
+        (
+            "explain.shap: expected groups with names of their own, got 'x3', a column that is in "
+            "no group. Name the group otherwise, or put that column into it."
+        ),
+    ),
+    "something else to show": (
+        {"shown": pd.DataFrame({"a": [1, 2]})},
+        (
+            "explain.shap: expected shown as a DataFrame of shape (2, 4), a row a row of X, "
+            "a column a player, got DataFrame of shape (2, 1). "
+            "Pass the rows of X as they were before they were encoded."
         ),
     ),
     "pairs in words": (
@@ -721,6 +955,18 @@ def test_bad_input_is_refused_in_one_line_with_a_remedy(name):
         explain.shap(given.pop("model"), given.pop("X"), **given)
 
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("pairs", "got"), [(100.5, "100.5 (float)"), (None, "None (NoneType)")])
+def test_pairs_are_a_whole_number(pairs, got):
+    shap = inspect.unwrap(explain.shap)  # without the check of types that tests put around it
+
+    with pytest.raises(TypeError) as caught:
+        shap(tangled(0), rows_of(2, 4), background=rows_of(2, 4), pairs=pairs)
+
+    assert str(caught.value) == (
+        f"explain.shap: expected a whole number of pairs, got {got}. Pass pairs='auto'."
+    )
 
 
 def test_worths_that_are_not_finite_are_refused():

@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import math
 import re
@@ -6,6 +7,7 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
+import shap
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,6 +166,65 @@ def test_without_a_padding_id_only_equal_lengths_share_a_batch():
 
     # 14 sets of letters in 7 pairs, by their lengths
     assert {(4, 3), (6, 2), (4, 1)} <= set(shapes)
+
+
+class Small(nn.Module):
+    """A model on a device that holds so many sequences."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.failures = most, 0
+
+    def forward(self, ids):
+        if len(ids) > self.most:
+            self.failures += 1
+            raise torch.OutOfMemoryError("out of memory")
+        return ids.double().sin().sum(1)
+
+
+def test_out_of_memory_halves_a_batch_and_goes_on():
+    model = Small(most=10)
+
+    found = text(model, Words(), TEXTS)
+
+    assert model.failures > 0
+    np.testing.assert_allclose(found.values, text(Small(most=10_000), Words(), TEXTS).values)
+
+
+def test_out_of_memory_at_a_single_text_is_what_it_is_called():
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        text(Small(most=0), Words(), TEXTS)
+
+
+@pytest.mark.parametrize("method", ["shap", "lime", "gradients"])
+def test_an_interrupt_returns_the_texts_that_are_done(method):
+    class Impatient(nn.Module):
+        """Has its user lose patience when the longest texts are asked about in earnest."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner, self.seen = MODEL, 0
+
+        def forward(self, ids):
+            self.seen += ids.shape[1] == 5
+            if self.seen > 1:  # the first one is the look at the model
+                raise KeyboardInterrupt
+            return self.inner(ids)
+
+    class Embeds(Impatient):
+        context = 40
+
+    with pytest.warns(UserWarning, match="interrupted") as caught:
+        found = text(Embeds(), Words(), ["w3 w1 w4 w1 w5", "w9 w2", "w8"], method=method)
+
+    assert str(caught[0].message) == (
+        "explain.text: interrupted after 2 of 3 texts; those are returned."
+    )
+    assert found.texts == ["w9 w2", "w8"]
+    assert found.lengths == [2, 1]
+    expected = text(MODEL, Words(), ["w9 w2", "w8"], method=method)
+    np.testing.assert_allclose(found.values[:, :2], expected.values, atol=1e-9)
+    assert "w9" in found._repr_html_()
 
 
 def test_many_sets_share_few_batches(monkeypatch):
@@ -419,6 +480,7 @@ def test_shap_and_lime_get_their_own_objects():
 
     assert [list(row) for row in theirs.data] == [string.split() for string in TEXTS]
     assert stock.as_list(label=1)[0][0] in ("w9", "w2")
+    assert all(word in shap.plots.text(theirs[:, :, 1], display=False) for word in ("w9", "w8"))
 
 
 class Short:
@@ -545,6 +607,28 @@ def test_what_cannot_be_explained_is_refused_in_one_line(kind, arguments, messag
 
     with pytest.raises(kind) as caught:
         text(**arguments)
+
+    assert str(caught.value) == f"explain.text: expected {message}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"pairs": 100.5},
+            "a whole number of pairs, got 100.5 (float). Pass pairs='auto'.",
+        ),
+        (
+            {"samples": 1e3, "method": "lime"},
+            "a whole number of samples, got 1000.0 (float). Pass samples=1000.",
+        ),
+    ],
+)
+def test_pairs_and_samples_are_whole_numbers(arguments, message):
+    unchecked = inspect.unwrap(text)  # without the check of types that tests put around it
+
+    with pytest.raises(TypeError) as caught:
+        unchecked(MODEL, Words(), TEXTS, **arguments)
 
     assert str(caught.value) == f"explain.text: expected {message}"
 

@@ -5,13 +5,12 @@ from kit.explain.axioms import Checks, check
 from kit.explain.compare import Comparison, compare
 from kit.explain.lime import lime
 from kit.explain.shapley import shap
-from kit.explain.text import TextAttribution, text
+from kit.explain.text import text
 
 __all__ = [
     "Attribution",
     "Checks",
     "Comparison",
-    "TextAttribution",
     "check",
     "compare",
     "lime",

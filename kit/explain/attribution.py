@@ -9,11 +9,16 @@ from jaxtyping import Float64, Shaped
 
 from kit.base import checks
 from kit.base.results import Result, result, short
+from kit.explain import tables
 
 if TYPE_CHECKING:
     from lime.explanation import Explanation as LimeExplanation
     from matplotlib.axes import Axes
     from shap import Explanation as ShapExplanation
+
+    from kit.explain.highlight import Html
+
+PER_OUTPUT = ("r2", "stability")  # figures of `extra` that have an axis for the outputs
 
 
 @result
@@ -27,12 +32,15 @@ class Attribution(Result):
     values: Float64[np.ndarray, "rows features ..."]
     base_values: Float64[np.ndarray, "rows ..."]  # the prediction when nothing is known
     predictions: Float64[np.ndarray, "rows ..."]
-    data: Shaped[np.ndarray, "rows features"]  # the values of the features; tokens for text
+    data: Shaped[np.ndarray, "rows features"]  # what is shown of each feature; tokens for text
+    rows: pd.DataFrame | None  # columns as the model takes them, with their names; None for text
     names: list[str]  # one a feature
     outputs: list[str] | None  # one an output; None where `values` has no axis for them
     error_std: Float64[np.ndarray, "rows features ..."] | None  # of each value, same unit
     method: str  # such as "Shapley, exact" or "LIME, 4096 samples"
     lengths: list[int] | None  # text: features that a row really has, the rest is padding
+    texts: list[str] | None
+    spans: list[list[tuple[int, int]]] | None  # of each text's units, in characters
     extra: dict[str, Any]  # figures of the method's own, such as the R² of each row's fit
     # what `explain.check` needs: `rerun(model, X=…)` explains another model, or other rows, with
     # the same settings; `ask(rows)` returns the scores that were explained
@@ -54,6 +62,9 @@ class Attribution(Result):
             facts["error"] = f"{100 * float(self.error_std.mean()) / size:.2g} % of the mean value"
         if "r2" in self.extra:
             facts["R² of the fit"] = short(float(np.median(self.extra["r2"])))
+        if "stability" in self.extra:
+            alike = short(float(np.mean(self.extra["stability"])))
+            facts["R² of the fit"] += f"; seeds agree to {alike}"
         return facts
 
     def top(self, i: int, n: int = 10, *, output: int | str | None = None) -> pd.DataFrame:
@@ -71,20 +82,7 @@ class Attribution(Result):
             ValueError: no such row or output, or no output chosen where there are several.
         """
         k = self._output("explain.Attribution.top", output)
-        row = self._row("explain.Attribution.top", i)
-        order = np.argsort(-np.abs(self._flat(self.values, k)[row]), kind="stable")
-        order = order[order < self._length(row)][:n]
-        names = self.names if self.lengths is None else self.data[row]
-        found = pd.DataFrame(
-            {
-                "feature": [str(names[j]) for j in order],
-                "data": self.data[row, order],
-                "value": self._flat(self.values, k)[row, order],
-            }
-        )
-        if self.error_std is not None:
-            found["error_std"] = self._flat(self.error_std, k)[row, order]
-        return found
+        return tables.strongest(self, self._row("explain.Attribution.top", i), n=n, output=k)
 
     def to_shap(self) -> "ShapExplanation":
         """Return a `shap.Explanation`, which every plot of shap takes."""
@@ -132,6 +130,25 @@ class Attribution(Result):
         k = self._output("explain.Attribution.beeswarm", output)
         return pictures.beeswarm(self, n=n, output=k, ax=ax)
 
+    def highlight(self, i: int, *, output: int | str | None = None) -> "Html":
+        """Show text `i` with its units coloured by what they did; static, for any notebook.
+
+        Args:
+            i: number of the text.
+            output: number or name; None takes the output that the model favours for this text.
+        """
+        from kit.explain import highlight
+
+        where = "explain.Attribution.highlight"
+        row = self._row(where, i)
+        if output is None and self.outputs is not None:
+            output = int(self.predictions[row].argmax())
+        return highlight.of(self, row, self._output(where, output))
+
+    def _repr_html_(self) -> str:
+        shown = [self.highlight(i)._repr_html_() for i in range(min(len(self.texts or []), 4))]
+        return super()._repr_html_() + "".join(shown)
+
     def one(self, output: int | str | None = None) -> "Attribution":
         """Return the attribution of one output alone, without the axis of outputs.
 
@@ -145,27 +162,19 @@ class Attribution(Result):
             return self
         k = self._output("explain.Attribution.one", output)
         rerun, ask = self.rerun, self.ask
-        return record(
-            values=self._flat(self.values, k),
-            base_values=self.base_values[:, k],
-            predictions=self.predictions[:, k],
-            data=self.data,
-            names=self.names,
-            error_std=None if self.error_std is None else self._flat(self.error_std, k),
-            method=self.method,
-            lengths=self.lengths,
-            extra=self.extra,
-            rerun=None if rerun is None else lambda model, **new: rerun(model, **new).one(k),
-            ask=None if ask is None else lambda rows: ask(rows)[:, k],
-            model=self.model,
-            background=self.background,
-        )
-
-    def _flat(self, array: np.ndarray, k: int) -> np.ndarray:
-        return array if array.ndim == 2 else array[:, :, k]
-
-    def _length(self, row: int) -> int:
-        return len(self.names) if self.lengths is None else self.lengths[row]
+        per_output = {name: self.extra[name][:, k] for name in PER_OUTPUT if name in self.extra}
+        changes: dict[str, Any] = {
+            "values": self.values[:, :, k],
+            "base_values": self.base_values[:, k],
+            "predictions": self.predictions[:, k],
+            "outputs": None,
+            "error_std": None if self.error_std is None else self.error_std[:, :, k],
+            "extra": self.extra | per_output,
+            "rerun": None if rerun is None else lambda model, **new: rerun(model, **new).one(k),
+            "ask": None if ask is None else lambda rows: ask(rows)[:, k],
+        }
+        same = {name: value for name, value in vars(self).items() if name != "table"}
+        return record(**same | changes)
 
     def _row(self, where: str, i: int) -> int:
         if not -len(self.values) <= i < len(self.values):
@@ -209,9 +218,12 @@ def record(
     data: np.ndarray,
     names: Sequence[str],
     method: str,
+    rows: pd.DataFrame | None = None,
     outputs: Sequence[str] | None = None,
     error_std: np.ndarray | None = None,
     lengths: Sequence[int] | None = None,
+    texts: list[str] | None = None,
+    spans: list[list[tuple[int, int]]] | None = None,
     extra: dict[str, Any] | None = None,
     rerun: Callable[..., Attribution] | None = None,
     ask: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -227,9 +239,12 @@ def record(
         data: value of each feature in each row, or the tokens of texts, padded with "".
         names: one a feature.
         method: what computed it, with its effort: "Shapley, 480 pairs".
+        rows: what the model was given, a column each; its columns need not be the features.
         outputs: one a last axis of `values`; None where there is no such axis.
         error_std: standard error of each value, in the unit of the values.
         lengths: for texts, how many features of each row are not padding.
+        texts: the texts.
+        spans: for texts, where the units of each begin and end, in characters.
         extra: figures of the method's own; "r2" (rows,) is shown among the facts.
         rerun: explains another model with the same settings; keywords change them.
         ask: returns the scores of rows, on the scale and for the outputs explained.
@@ -252,44 +267,22 @@ def record(
     error_std = None if error_std is None else np.asarray(error_std, np.float64)
     data = np.asarray(data)
     return Attribution(
-        table=_table(values, error_std, names if lengths is None else None, data, lengths),
+        table=tables.overall(values, error_std, names=names, data=data, lengths=lengths),
         values=values,
         base_values=np.asarray(base_values, np.float64),
         predictions=np.asarray(predictions, np.float64),
         data=data,
+        rows=rows,
         names=names,
         outputs=None if outputs is None else [str(name) for name in outputs],
         error_std=error_std,
         method=method,
         lengths=None if lengths is None else [int(length) for length in lengths],
+        texts=texts,
+        spans=spans,
         extra=extra or {},
         rerun=rerun,
         ask=ask,
         model=model,
         background=background,
     )
-
-
-def _table(
-    values: np.ndarray,
-    error_std: np.ndarray | None,
-    names: list[str] | None,
-    data: np.ndarray,
-    lengths: Sequence[int] | None,
-) -> pd.DataFrame:
-    """Average over rows and outputs; for texts, over every place where a token stands."""
-    N, F = values.shape[:2]
-    columns = {"mean_abs_value": np.abs(values), "mean_error_std": error_std}
-    sizes = {
-        name: array.reshape(N, F, -1).mean(2)
-        for name, array in columns.items()
-        if array is not None
-    }
-    if names is not None:
-        found = pd.DataFrame({"feature": names} | {k: v.mean(0) for k, v in sizes.items()})
-    else:
-        assert lengths is not None
-        real = np.arange(F) < np.asarray(lengths)[:, None]  # (N, F)
-        long = pd.DataFrame({"feature": data[real]} | {k: v[real] for k, v in sizes.items()})
-        found = long.groupby("feature", as_index=False, sort=False).mean()
-    return found.sort_values("mean_abs_value", ascending=False, kind="stable", ignore_index=True)

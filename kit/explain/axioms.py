@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,13 @@ Row = tuple[str, float, float, str]
 
 @result
 class Checks(Result):
-    """Hold what was checked; `table` has a row a check."""
+    """Hold what was checked; `table` has a row a check.
+
+    `curves` has the mean score after 0, 1, … features were added to the background ("insertion")
+    or taken from the rows ("deletion"), those that raise the score most first, and at random.
+    """
+
+    curves: pd.DataFrame | None  # None where a player is not a column of the model
 
     def facts(self) -> dict[str, str]:
         """Return how many checks hold, and which do not."""
@@ -50,10 +57,11 @@ def check(attribution: Attribution, *, n_rows: int = 20, seed: int = 0) -> Check
         seed: of random orders and weights.
 
     Returns:
-        A row a check: whether it holds, what was measured, its limit, and what it means.
+        A row a check: whether it holds, what was measured, its limit, and what it means; and the
+        curves behind insertion and deletion.
 
     Raises:
-        ValueError: the attribution does not know the model that it explains.
+        ValueError: the attribution does not know the model that it explains, or no rows.
 
     Example:
         >>> from kit.explain.shapley import shap
@@ -61,6 +69,8 @@ def check(attribution: Attribution, *, n_rows: int = 20, seed: int = 0) -> Check
         >>> print(check(shap(lambda X: X[:, 0] * X[:, 1] + X[:, 2], rows, background=rows)))
         Checks(hold 7 of 7, do not none; table of 7 rows)
     """
+    if n_rows < 1:
+        raise checks.bad_value(WHERE, expected="n_rows >= 1", got=n_rows, remedy="Pass n_rows=20.")
     if attribution.rerun is None:
         raise checks.bad_value(
             WHERE,
@@ -69,18 +79,19 @@ def check(attribution: Attribution, *, n_rows: int = 20, seed: int = 0) -> Check
             remedy="Pass what explain.shap, explain.lime or explain.text returned.",
         )
     again = _Again(attribution, n_rows)
-    found = [_efficiency(attribution)]
+    found = [] if attribution.method.startswith("LIME") else [_efficiency(attribution)]
     if attribution.method.startswith("Shapley"):
         found += [_additivity(again), _linearity(again)]
         found += [_dummy(again), _symmetry(again)] if again.plain else []
-    if again.plain:
-        found += _faithfulness(attribution, n_rows, np.random.default_rng(seed))
-    if isinstance(attribution.model, nn.Module):
+    curves = _curves(attribution, n_rows, np.random.default_rng(seed)) if again.plain else None
+    if curves is not None:
+        found += _faithfulness(attribution, n_rows, curves)
+    if isinstance(attribution.model, nn.Module) and len(attribution.names) > 1:
         found += [_sanity(again, seed)]
     table = pd.DataFrame(found, columns=["check", "measured", "limit", "meaning"])
     # a comparison with NaN is False: what could not be measured does not hold
     table.insert(1, "holds", table["measured"] <= table["limit"])
-    return Checks(table=table)
+    return Checks(table=table, curves=curves)
 
 
 class _Again:
@@ -89,14 +100,15 @@ class _Again:
     def __init__(self, attribution: Attribution, n_rows: int) -> None:
         assert attribution.rerun is not None
         self.attribution, self.rerun = attribution, attribution.rerun
-        back = attribution.background
-        # with groups or tokens, a column of the data is not a column of the model
-        self.plain = back is not None and back.shape[1] == attribution.data.shape[1]
-        self.rows = {"X": attribution.data[:n_rows]} if self.plain else {}
+        rows = attribution.rows
+        # of groups and tokens, a player is not a column of the model
+        self.plain = rows is not None and rows.shape[1] == len(attribution.names)
+        self.rows = {} if rows is None else {"X": rows.iloc[:n_rows]}
 
     def __call__(self, formula: Formula, **changes: Any) -> Attribution:
         model = self.attribution.model
-        variant = _Variant(model, formula) if isinstance(model, nn.Module) else _of(model, formula)
+        is_module = isinstance(model, nn.Module)
+        variant = _Variant(model, formula) if is_module else partial(formula, model)
         return self.rerun(variant, **(self.rows | changes))
 
 
@@ -109,10 +121,6 @@ class _Variant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.formula(self.model, x)
-
-
-def _of(model: Callable, formula: Formula) -> Callable:
-    return lambda x: formula(model, x)
 
 
 def _efficiency(found: Attribution) -> Row:
@@ -142,7 +150,7 @@ def _linearity(again: _Again) -> Row:
 
 def _dummy(again: _Again) -> Row:
     a = again.attribution
-    j = a.names.index(str(a.table["feature"].iloc[0]))
+    j = a.names.index(a.table["feature"].iloc[0])
 
     def blind(f: Callable, x: Any) -> Any:
         x = x + 0  # a copy, of an array or of a tensor
@@ -154,7 +162,7 @@ def _dummy(again: _Again) -> Row:
 
 
 def _symmetry(again: _Again) -> Row:
-    rows, back = again.rows["X"].copy(), np.array(again.attribution.background)
+    rows, back = again.rows["X"].to_numpy(copy=True), np.array(again.attribution.background)
     i, j = 0, rows.shape[1] - 1
     rows[:, j], back[:, j] = rows[:, i], back[:, i]
     order = np.arange(rows.shape[1])
@@ -163,39 +171,56 @@ def _symmetry(again: _Again) -> Row:
     def even(f: Callable, x: Any) -> Any:
         return f(x) + f(x[:, order])
 
-    found = again(even, X=rows, background=back, output="raw")
+    names = again.rows["X"].columns
+    found = again(even, X=pd.DataFrame(rows, columns=names), background=back, output="raw")
     off = found.values[:, i] - found.values[:, j]
     return _row("symmetry", off, [found], "features that are used alike get the same")
 
 
-def _faithfulness(a: Attribution, n_rows: int, rng: np.random.Generator) -> list[Row]:
-    """Add and remove features from the one that raises the score most: faster than at random?"""
-    values = a.values[:n_rows].reshape(len(a.values[:n_rows]), len(a.names), -1)
-    best = a.predictions[:n_rows].reshape(len(values), -1).argmax(1)
-    values = values[np.arange(len(values)), :, best]  # (n, F): of each row's leading output
-    ours = _area(a, values, best)
-    others = [_area(a, rng.random(values.shape), best) for _ in range(ORDERS)]
-    added, removed = np.mean(others, axis=0) - ours
-    size = max(float(np.abs(values.sum(1)).mean()), np.finfo(float).tiny)
+def _curves(a: Attribution, n_rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Add and remove features, from the one that raises the score most, and at random."""
+    values, best = _leading(a, n_rows)
+    ours = _walked(a, values, best)
+    others = [_walked(a, rng.random(values.shape), best) for _ in range(ORDERS)]
+    columns = [*ours, *np.mean(others, axis=0)]
+    names = ["insertion", "deletion", "insertion_at_random", "deletion_at_random"]
+    curves = pd.DataFrame(dict(zip(names, columns, strict=True)))
+    return curves.rename_axis("n_features").reset_index()
+
+
+def _faithfulness(a: Attribution, n_rows: int, curves: pd.DataFrame) -> list[Row]:
+    """Compare the areas under the curves: is it faster than at random?"""
+    size = max(float(np.abs(_leading(a, n_rows)[0].sum(1)).mean()), np.finfo(float).tiny)
+    area = curves.mean()
+    added = float(area["insertion_at_random"] - area["insertion"]) / size
+    removed = float(area["deletion"] - area["deletion_at_random"]) / size
     return [
-        ("insertion", float(added) / size, 0.0, "raising features first beat a random order"),
-        ("deletion", float(-removed) / size, 0.0, "without raising features the score is lower"),
+        ("insertion", added, SLACK, "raising features first beat a random order"),
+        ("deletion", removed, SLACK, "without raising features the score is lower"),
     ]
 
 
-def _area(a: Attribution, values: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Return the mean score while features are added and while they are removed, by `values`."""
+def _leading(a: Attribution, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values (n, F) of each row's leading output, and its number."""
+    values = a.values[:n_rows].reshape(len(a.values[:n_rows]), len(a.names), -1)
+    best = a.predictions[:n_rows].reshape(len(values), -1).argmax(1)
+    return values[np.arange(len(values)), :, best], best
+
+
+def _walked(a: Attribution, values: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Return the mean scores (2, F + 1) while features are added and removed, by `values`."""
     assert a.ask is not None
     assert a.background is not None
+    assert a.rows is not None
     n, F = values.shape
-    back = a.background[:STAND_INS]
+    own, back = a.rows.to_numpy()[:n, None, None], a.background[:STAND_INS]
     place = np.argsort(np.argsort(-values, axis=1), axis=1)  # (n, F): 0 for the largest
     first = place[:, None] < np.arange(F + 1)[:, None]  # (n, F + 1, F)
     found = []
     for known in (first, ~first):
-        rows = np.where(known[:, :, None], a.data[:n, None, None], back)  # (n, F + 1, B, F)
-        scores = a.ask(rows.reshape(-1, F)).reshape(n, (F + 1) * len(back), -1)
-        found.append(scores[np.arange(n), :, best].mean())
+        rows = np.where(known[:, :, None], own, back)  # (n, F + 1, B, F)
+        scores = a.ask(rows.reshape(-1, F)).reshape(n, F + 1, len(back), -1)
+        found.append(scores[np.arange(n), :, :, best].mean((0, 2)))
     return np.array(found)
 
 
@@ -212,12 +237,8 @@ def _sanity(again: _Again, seed: int) -> Row:
         np.abs(before).reshape(len(before), -1), np.abs(after).reshape(len(after), -1), strict=True
     )
     alike = [stats.spearmanr(one, other).statistic for one, other in pairs]
-    return (
-        "sanity",
-        float(np.nanmean(alike)),
-        ALIKE,
-        "shuffled weights change the ranks of features",
-    )
+    meaning = "shuffled weights change the ranks of features"
+    return "sanity", float(np.nanmean(alike)), ALIKE, meaning
 
 
 def _row(name: str, off: np.ndarray, runs: list[Attribution], meaning: str) -> Row:

@@ -31,7 +31,10 @@ Step = Callable[[Tensor], Tensor]
 
 
 class Rooms:
-    """Memory that is used again: fresh pages from the system may cost more than the work."""
+    """Memory that is used again: fresh pages from the system may cost more than the work.
+
+    In some processes they do and in others they do not, by the luck of the allocator (docs/LOG.md).
+    """
 
     def __init__(self) -> None:
         """Start without any."""

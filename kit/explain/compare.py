@@ -10,14 +10,13 @@ import pandas as pd
 
 from kit.base import checks
 from kit.base.results import Result, result, short
-from kit.explain import inputs, scorer
-from kit.explain.lime import lime
+from kit.explain import coalitions, inputs, scorer
+from kit.explain.lime import SAMPLES, lime
 from kit.explain.shapley import shap
 
 WHERE = "explain.compare"
 REFERENCES = 4  # independent runs whose mean is taken as true
 MANY_PAIRS, MANY_SAMPLES = 2048, 65_536  # of each of them
-KIT_SAMPLES = 16_384  # the default of `lime`
 
 
 @result
@@ -63,19 +62,22 @@ def compare(
         A row a method: milliseconds a row, and the error as a fraction of the values' size.
 
     Raises:
-        ValueError: an unknown method, and what `shap` raises.
+        ValueError: an unknown method, no rows, and what `shap` raises.
     """
     for name in methods:
         if name not in METHODS:
             raise checks.unknown_name(WHERE, "method", got=name, known=METHODS)
-    rows = inputs.rows(WHERE, X, what="X").numbers[:n_rows]
-    back = inputs.background(WHERE, background, n_features=rows.shape[1])
+    if n_rows < 1:
+        raise checks.bad_value(WHERE, expected="n_rows >= 1", got=n_rows, remedy="Pass n_rows=10.")
+    table = inputs.rows(WHERE, X, what="X")
+    rows = table.numbers[:n_rows]
+    back = inputs.background(WHERE, background, names=table.names)
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows, output="raw", target=target, dtype="auto")
         task = _Task(model, asked, rows, back, target, seed)
         truths = {kind: _truth(task, kind) for kind in {_kind(name) for name in methods}}
-        table = pd.DataFrame([_measured(task, name, truths[_kind(name)]) for name in methods])
-    return Comparison(table=table, n_rows=len(rows))
+        found = pd.DataFrame([_measured(task, name, truths[_kind(name)]) for name in methods])
+    return Comparison(table=found, n_rows=len(rows))
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def _kind(name: str) -> str:
 
 def _truth(task: _Task, kind: str) -> np.ndarray:
     """Return the mean of long runs, of seeds that are not the methods' own."""
-    tasks = [replace(task, seed=task.seed + 1 + i) for i in range(REFERENCES)]
+    is_exact = kind == "shap" and coalitions.all_pairs(task.rows.shape[1]) <= MANY_PAIRS
+    n = 1 if is_exact else REFERENCES
+    tasks = [replace(task, seed=task.seed + 1 + i) for i in range(n)]
     if kind == "shap":
         return np.mean([_kit_shap(each, pairs=MANY_PAIRS) for each in tasks], axis=0)
     return np.mean([_kit_lime(each, samples=MANY_SAMPLES) for each in tasks], axis=0)
@@ -128,7 +132,7 @@ def _kit_shap(task: _Task, pairs: int | str = "auto") -> np.ndarray:
     ).values
 
 
-def _kit_lime(task: _Task, samples: int = KIT_SAMPLES) -> np.ndarray:
+def _kit_lime(task: _Task, samples: int = SAMPLES) -> np.ndarray:
     return lime(
         task.model,
         task.rows,

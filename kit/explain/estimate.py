@@ -1,9 +1,10 @@
 """Play games until their Shapley values are known well enough, block of rows by block of rows."""
 
-from collections.abc import Iterator, Sized
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import Protocol, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,22 +18,16 @@ TOGETHER = 2048  # pairs in one system of equations; of more, several systems ar
 BELIEF = 4  # in rows: how firmly to believe, before seeing, that a row's features err alike
 
 
-@runtime_checkable
-class Playable(Protocol):
-    """What coalitions are played on: `game.Game` for rows, `hiding.Hider` for texts."""
-
-    @property
-    def players(self) -> Sized:
-        """The players, whose number is what counts."""
-
-    def odd(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
-        """Return (v(S) - v(not S)) / 2 of each row and pair, (rows, pairs, outputs)."""
+# (v(S) - v(not S)) / 2 of each row and pair, (rows, pairs, outputs), given rows and coalitions
+Odd = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Step = TypeVar("Step", bound=Sized)
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How many pairs of coalitions to play, and when to stop earlier."""
+    """How many pairs of coalitions of `d` players to play, and when to stop earlier."""
 
+    d: int
     exact: bool
     first: int  # pairs
     most: int
@@ -47,55 +42,82 @@ class Found:
     error_std: np.ndarray
     n_pairs: int
 
+    def __len__(self) -> int:
+        return len(self.values)
+
     def reaches(self, target: float | None) -> bool:
         """Tell whether the mean error is within `target` of the mean size of a value."""
         return target is None or bool(self.error_std.mean() <= target * np.abs(self.values).mean())
 
 
 def blocks(
-    play: Playable, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, *, seed: int
+    odd: Odd, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, *, seed: int
 ) -> Iterator[Found]:
     """Estimate the values of all rows, and yield them block by block.
 
     Args:
-        play: the game.
+        odd: plays the game: `game.Game.odd` for rows, `hiding.Hider.odd` for texts.
         rows: rows to explain, (N, F).
         odd_all: (prediction - base value) / 2, (N, K).
         effort: how much to play.
         seed: of the coalitions.
     """
-    together = max(TOGETHER, 2 * len(play.players))
+    d, together = effort.d, max(TOGETHER, 2 * effort.d)
     most = effort.most if effort.exact else min(effort.most, together)
     size = max(1, min(BLOCK, HELD // max(1, most * odd_all.shape[1])))
     n_blocks = ceil(len(rows) / size)
     places = np.array_split(np.arange(len(rows)), n_blocks)
     for i, place in enumerate(progress.track(places, label="explaining")):
-        if len(play.players) <= 1:  # no coalitions to play: one player takes all
-            values = np.repeat(2 * odd_all[place, None], len(play.players), axis=1)
+        if d <= 1:  # no coalitions to play: one player takes all
+            values = np.repeat(2 * odd_all[place, None], d, axis=1)
             yield Found(values, np.zeros_like(values), 0)
         elif effort.exact:
-            yield _exact(play, rows[place], odd_all[place])
+            yield _exact(odd, rows[place], odd_all[place], d)
         else:
-            yield _sampled(play, rows[place], odd_all[place], effort, (seed, i % SEEDS))
+            yield _sampled(odd, rows[place], odd_all[place], effort, (seed, i % SEEDS))
 
 
-def _exact(play: Playable, rows: np.ndarray, odd_all: np.ndarray) -> Found:
-    operator = coalitions.exact(len(play.players))
-    values = _apply(operator, play.odd(rows, operator.members), odd_all)
+def finished(where: str, steps: Iterator[Step], n: int, *, what: str) -> list[Step]:
+    """Collect steps; an interrupt keeps those that are done, if there are any, and says so.
+
+    Args:
+        where: the public function that was called, and that calls this one.
+        steps: pieces of the work, as long as they have rows.
+        n: rows of all steps.
+        what: what a row is: "rows" or "texts".
+    """
+    found: list[Step] = []
+    try:
+        # one by one: an interrupted extend() may lose steps
+        for step in steps:
+            found.append(step)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        n_done = sum(map(len, found))
+        warnings.warn(
+            f"{where}: interrupted after {n_done} of {n} {what}; those are returned.", stacklevel=3
+        )
+    return found
+
+
+def _exact(odd: Odd, rows: np.ndarray, odd_all: np.ndarray, d: int) -> Found:
+    operator = coalitions.exact(d)
+    values = _apply(operator, odd(rows, operator.members), odd_all)
     return Found(values, np.zeros_like(values), len(operator.members))
 
 
 def _sampled(
-    play: Playable, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, seed: tuple[int, int]
+    odd: Odd, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, seed: tuple[int, int]
 ) -> Found:
     """Play until the target is reached; each system of equations starts from other pairs."""
-    d = len(play.players)
-    n_systems = ceil(effort.most / max(TOGETHER, 2 * d))
+    n_systems = ceil(effort.most / max(TOGETHER, 2 * effort.d))
     each = ceil(effort.most / n_systems)
     done: list[Found] = []
     for i in range(n_systems):
         first = min(effort.first, each) if i == 0 else each
-        done.append(_one_system(play, rows, odd_all, first, each, effort.target, (*seed, i)))
+        system = replace(effort, first=first, most=each)
+        done.append(_one_system(odd, rows, odd_all, system, (*seed, i)))
         so_far = _mean(done)
         if effort.target is not None and so_far.reaches(effort.target):
             break
@@ -103,25 +125,19 @@ def _sampled(
 
 
 def _one_system(
-    play: Playable,
-    rows: np.ndarray,
-    odd_all: np.ndarray,
-    n: int,
-    most: int,
-    target: float | None,
-    seed: tuple[int, ...],
+    odd: Odd, rows: np.ndarray, odd_all: np.ndarray, effort: Effort, seed: tuple[int, ...]
 ) -> Found:
     """Double the pairs until the target is reached, and play each of them once."""
-    d = len(play.players)
+    d, n = effort.d, effort.first
     stream = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    odd = play.odd(rows, coalitions.draw(d, n, stream))
+    worth = odd(rows, coalitions.draw(d, n, stream))
     while True:
-        values = _apply(coalitions.sampled(d, n, stream), odd, odd_all)
-        found = Found(values, _error_std(d, n, stream, odd, odd_all), n)
-        if n == most or found.reaches(target):
+        values = _apply(coalitions.sampled(d, n, stream), worth, odd_all)
+        found = Found(values, _error_std(d, n, stream, worth, odd_all), n)
+        if n == effort.most or found.reaches(effort.target):
             return found
-        more = min(2 * n, most)
-        odd = np.concatenate([odd, play.odd(rows, coalitions.draw(d, more, stream)[n:])], axis=1)
+        more = min(2 * n, effort.most)
+        worth = np.concatenate([worth, odd(rows, coalitions.draw(d, more, stream)[n:])], axis=1)
         n = more
 
 

@@ -70,7 +70,7 @@ def to_lime(attribution: "Attribution", i: int, *, num_features: int) -> LimeExp
         found.local_exp[k] = [(int(j), float(column[j])) for j in order]
         found.intercept[k] = float(bases[k])
     found.local_pred = bases + values.sum(0)
-    found.score = float(a.extra["r2"][i]) if "r2" in a.extra else None
+    found.score = a.extra["r2"][i].tolist() if "r2" in a.extra else None  # one an output
     if mode == "classification":
         found.predict_proba, found.top_labels = predictions, None
         return found

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from kit.base import checks
+from kit.explain import scorer
 from kit.explain.chain import Rooms
 from kit.explain.scorer import Scorer
 
@@ -41,28 +42,25 @@ class Game:
 
         Where a GPU runs out of memory, half as much is held at once from then on.
         """
-        rows = self.scorer.tensor(X)
-        while True:
-            try:
-                found = self._odd(rows, members)
-                finite(self.where, found, on="rows that are part background")
-                return found
-            except torch.OutOfMemoryError:
-                if self.at_once <= self._width(X.shape[1]):
-                    raise
-                self.at_once //= 2
-                self.rooms = Rooms()
-            # outside the except block: the traceback there still holds the tensors
-            if self.scorer.device.type == "cuda":
-                torch.cuda.empty_cache()
+        rows, width = self.scorer.tensor(X), self._width(X.shape[1])
+        found, self.at_once = scorer.halved(
+            lambda at_once: self._odd(rows, members, at_once),
+            self.at_once,
+            self.scorer.device,
+            least=width,
+        )
+        finite(self.where, found, on="rows that are part background")
+        return found
 
-    def _odd(self, rows: Tensor, members: np.ndarray) -> np.ndarray:
+    def _odd(self, rows: Tensor, members: np.ndarray, at_once: int) -> np.ndarray:
+        if at_once < self.at_once:
+            self.rooms = Rooms()  # what is kept was for more, and in the way
         inside = torch.as_tensor(members).to(self.players) @ self.players  # (n, F)
         B, n = len(self.background), len(inside)
         width = self._width(rows.shape[1])
-        n_back = max(1, min(B, self.at_once // (2 * width)))
-        n_pairs = max(1, min(n, self.at_once // (2 * n_back * width)))
-        n_rows = max(1, min(len(rows), self.at_once // (2 * n_pairs * n_back * width)))
+        n_back = max(1, min(B, at_once // (2 * width)))
+        n_pairs = max(1, min(n, at_once // (2 * n_back * width)))
+        n_rows = max(1, min(len(rows), at_once // (2 * n_pairs * n_back * width)))
         worths = self._by_rows if self.scorer.chain is None else self._by_layers
         found: np.ndarray | None = None
         for b in self.background.split(n_back):
@@ -124,7 +122,6 @@ def make(
     scorer: Scorer,
     background: np.ndarray,
     players: list[list[int]],
-    n_features: int,
 ) -> Game:
     """Set up a game whose players own columns of the rows.
 
@@ -133,9 +130,8 @@ def make(
         scorer: the model.
         background: rows (B, F) that stand for what is not known.
         players: the columns of each player; columns of no player keep the row's own value.
-        n_features: columns of the rows.
     """
-    owned = torch.zeros(len(players), n_features, dtype=torch.float32)
+    owned = torch.zeros(len(players), background.shape[1], dtype=torch.float32)
     for player, columns in enumerate(players):
         owned[player, columns] = 1
     kind = "function" if scorer.width == 0 else scorer.device.type

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Int64
 
 from kit.explain import game
@@ -11,14 +10,13 @@ from kit.explain.scorer import Scorer
 from kit.explain.units import Text
 
 MASKS = ("token", "delete")
-TOKENS = {"cpu": 1 << 11}  # tokens in one batch: more no longer fit a cache
-TOKENS_GPU = 1 << 17
+TOKENS = {"cpu": 1 << 11, "cuda": 1 << 17}  # in one batch: what a CPU's cache or a GPU holds
 HELD = 1 << 22  # tokens of sequences that wait
 
 
 @dataclass(frozen=True)
 class Hider:
-    """Scores texts of one number of units without some of them; what `estimate` calls a game."""
+    """Scores texts without some of their units; those asked about together have as many."""
 
     where: str
     ask: Scorer
@@ -26,11 +24,6 @@ class Hider:
     mask: str
     mask_id: int | None
     pad_id: int | None
-
-    @property
-    def players(self) -> list[tuple[int, int]]:
-        """The units; every text has as many."""
-        return self.texts[0].spans
 
     def odd(
         self, rows: Int64[np.ndarray, " texts"], members: Bool[np.ndarray, "pairs units"]
@@ -46,7 +39,7 @@ class Hider:
         """Return the scores of each text with these units alone."""
         width = max(len(self.texts[i].ids) for i in rows)
         together = max(1, HELD // (width * len(members)))
-        parts = np.array_split(rows, -(-len(rows) // together))
+        parts = [rows[i : i + together] for i in range(0, len(rows), together)]
         found = np.concatenate([self._worths(part, members, width) for part in parts])
         game.finite(self.where, found, on="texts with units hidden")
         return found
@@ -76,24 +69,15 @@ class Hider:
     ) -> Float64[np.ndarray, "sequences outputs"]:
         """Score sequences in batches of like lengths, the longest first."""
         order = np.argsort(-lengths, kind="stable")
-        at_once = TOKENS.get(self.ask.device.type, TOKENS_GPU)
+        at_once = TOKENS.get(self.ask.device.type, TOKENS["cuda"])
         found, start = [], 0
         while start < len(order):
             length = lengths[order[start]]
             stop = start + max(1, at_once // length)
             if self.pad_id is None:  # then only sequences of one length can go together
                 stop = min(stop, np.searchsorted(-lengths[order], -length, side="right"))
-            found.append(self._batch(ids[order[start:stop], :length]))
+            batch = ids[order[start:stop], :length]
+            found.append(self.ask.scores(batch, at_once=len(batch)))
             start = stop
         scores = np.concatenate(found)
         return scores[np.argsort(order)]
-
-    def _batch(self, ids: np.ndarray) -> np.ndarray:
-        """Score one batch; halved where a GPU has no room for it."""
-        try:
-            return self.ask(self.ask.tensor(ids)).cpu().double().numpy()
-        except torch.OutOfMemoryError:
-            if len(ids) == 1:
-                raise
-        middle = len(ids) // 2
-        return np.concatenate([self._batch(ids[:middle]), self._batch(ids[middle:])])

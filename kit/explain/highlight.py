@@ -3,9 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
+
+from kit.base import checks
+
+if TYPE_CHECKING:
+    from kit.explain.attribution import Attribution
 
 RAISES, LOWERS = (200, 100, 27), (42, 120, 181)  # orange and blue, told apart by every vision
 DEEPEST = 0.6  # share of the colour in the strongest unit: dark text on it stays readable
@@ -25,6 +31,35 @@ class Html:
 
     def _repr_html_(self) -> str:
         return self.html
+
+
+def of(attribution: "Attribution", row: int, output: int) -> Html:
+    """Colour the units of one text by what they did to one output.
+
+    Args:
+        attribution: of texts.
+        row: number of the text.
+        output: number of the output.
+
+    Raises:
+        TypeError: an attribution of a table.
+    """
+    a = attribution
+    if a.texts is None or a.spans is None:
+        raise checks.bad_type(
+            "explain.Attribution.highlight",
+            expected="an attribution of texts",
+            got=checks.Described("one of a table"),
+            remedy=f"Draw it: attribution.waterfall({row}).",
+        )
+    n = len(a.spans[row])
+    return render(
+        a.texts[row],
+        a.spans[row],
+        a.values.reshape(*a.values.shape[:2], -1)[row, :n, output],
+        label="" if a.outputs is None else a.outputs[output],
+        prediction=float(a.predictions.reshape(len(a.values), -1)[row, output]),
+    )
 
 
 def render(

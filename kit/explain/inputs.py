@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,6 @@ import torch
 
 from kit.base import checks
 
-WHOLE_IN_FLOAT32 = 2**24  # above it, float32 no longer tells neighbouring integers apart
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -20,6 +20,10 @@ class Rows:
 
     numbers: np.ndarray  # (N, F) float
     names: list[str]
+
+    def frame(self) -> pd.DataFrame:
+        """Return the numbers as a table with its names."""
+        return pd.DataFrame(self.numbers, columns=self.names)
 
 
 def rows(where: str, X: Any, *, what: str) -> Rows:
@@ -60,13 +64,18 @@ def rows(where: str, X: Any, *, what: str) -> Rows:
     return Rows(numbers, names)
 
 
-def background(where: str, given: Any, *, n_features: int) -> np.ndarray:
+def background(where: str, given: Any, *, names: Sequence[str]) -> np.ndarray:
     """Read the rows that stand for what is not known; equal ones are taken as a single one.
 
+    Args:
+        where: the public function that was called, for errors.
+        given: the table, (B, F).
+        names: of the columns of `X`.
+
     Raises:
-        ValueError: as `rows`, or as many columns as `X` has are not there.
+        ValueError: as `rows` and `same_order`, or as many columns as `X` has are not there.
     """
-    found = rows(where, given, what="background").numbers
+    found, n_features = rows(where, given, what="background").numbers, len(names)
     if found.shape[1] != n_features:
         raise checks.bad_value(
             where,
@@ -74,14 +83,37 @@ def background(where: str, given: Any, *, n_features: int) -> np.ndarray:
             got=found,
             remedy="Pass rows of the same table: background=X_train[:100].",
         )
+    same_order(where, given, what="background", names=names)
     if len(found) > 1 and (found == found[0]).all():
         warnings.warn(
             f"{where}: all {len(found)} background rows are equal, so values are against that one "
             "row. Pass rows that differ, or only one to silence this.",
-            stacklevel=4,
+            stacklevel=3,
         )
         return found[:1]
     return found
+
+
+def same_order(where: str, given: Any, *, what: str, names: Sequence[str]) -> None:
+    """Refuse a DataFrame with the columns of `X` in another order.
+
+    Args:
+        where: the public function that was called, for errors.
+        given: a table of any kind.
+        what: what it is called there, such as "background".
+        names: of the columns of `X`.
+
+    Raises:
+        ValueError: the names are the same, and their order is not.
+    """
+    own = [str(name) for name in given.columns] if isinstance(given, pd.DataFrame) else names
+    if list(own) != list(names) and sorted(own) == sorted(names):
+        raise checks.bad_value(
+            where,
+            expected=f"{what}'s columns in the order of X",
+            got=checks.Described(checks.listed(own)),
+            remedy=f"Pass {what}[X.columns].",
+        )
 
 
 def groups(
@@ -95,7 +127,8 @@ def groups(
         names: of all columns.
 
     Raises:
-        ValueError: an unknown column, an empty group, or a column in two groups.
+        ValueError: an unknown column, an empty group, a column in two groups, or a group with the
+            name of a column that plays alone.
 
     Example:
         >>> groups("explain.shap", {"colour": ["red", "blue"]}, ["size", "red", "blue"])
@@ -115,34 +148,80 @@ def groups(
                 remedy="Pass for example groups={'colour': ['red', 'blue']}.",
             )
         owner |= dict.fromkeys(places, group)
+    taken = [name for j, name in enumerate(names) if j not in owner and name in owner.values()]
+    if taken:
+        raise checks.bad_value(
+            where,
+            expected="groups with names of their own",
+            got=checks.Described(f"{taken[0]!r}, a column that is in no group"),
+            remedy="Name the group otherwise, or put that column into it.",
+        )
     players: dict[tuple[str, int], list[int]] = {}
     for j, name in enumerate(names):
         players.setdefault((owner[j], -1) if j in owner else (name, j), []).append(j)
     return [name for name, _ in players], list(players.values())
 
 
-def shown(numbers: np.ndarray, players: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return one number a player: its column, or which of its columns is the largest."""
-    columns = [
-        numbers[:, own[0]] if len(own) == 1 else numbers[:, own].argmax(1) for own in players
-    ]
-    return np.stack(columns, axis=1).astype(np.float64)
+def shown(
+    where: str, given: pd.DataFrame | None, table: Rows, players: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """Return what is shown of each row and player, (N, players).
+
+    Args:
+        where: the public function that was called, for errors.
+        given: what the user wants to be shown; None for the column of each player, or which of its
+            columns is the largest.
+        table: the rows that are explained.
+        players: the columns of each.
+
+    Raises:
+        ValueError: not a DataFrame of one row a row and one column a player, in their order.
+    """
+    if given is None:
+        numbers = table.numbers
+        columns = [
+            numbers[:, own[0]] if len(own) == 1 else numbers[:, own].argmax(1) for own in players
+        ]
+        return np.stack(columns, axis=1).astype(np.float64)
+    shape = len(table.numbers), len(players)
+    if not isinstance(given, pd.DataFrame) or given.shape != shape:
+        raise checks.bad_value(
+            where,
+            expected=f"shown as a DataFrame of shape {shape}, a row a row of X, a column a player",
+            got=given,
+            remedy="Pass the rows of X as they were before they were encoded.",
+        )
+    same_order(where, given, what="shown", names=table.names)
+    return given.to_numpy()
+
+
+def whole(where: str, given: Any, *, what: str, remedy: str) -> int:
+    """Return a whole number of something as it is.
+
+    Raises:
+        TypeError: anything else, such as 1e3.
+    """
+    if not isinstance(given, Integral):
+        expected = f"a whole number of {what}"
+        raise checks.bad_type(where, expected=expected, got=given, remedy=remedy)
+    return int(given)
 
 
 def _numeric(where: str, table: np.ndarray, names: Sequence[str], what: str) -> np.ndarray:
-    try:
-        if table.dtype.kind != "O" or any(isinstance(cell, str) for cell in table[0]):
-            raise TypeError
-        return table.astype(np.float64)
-    except (TypeError, ValueError):
-        kinds = [type(cell).__name__ for cell in table[0].tolist()]
-        j = next((j for j, kind in enumerate(kinds) if kind == "str"), 0)
+    strange = (place for place, cell in np.ndenumerate(table) if not _is_number(cell))
+    i, j = next(strange, (-1, -1))
+    if i >= 0:
         raise checks.bad_value(
             where,
             expected=f"numbers in {what}",
-            got=checks.Described(f"{table[0, j]!r} in column {names[j]}"),
+            got=checks.Described(f"{table[i, j]!r} in column {names[j]}"),
             remedy="Encode it first: data.Encoder does.",
-        ) from None
+        )
+    return table.astype(np.float64)
+
+
+def _is_number(cell: Any) -> bool:
+    return cell is None or isinstance(cell, Real | Decimal | np.bool_)
 
 
 def place(where: str, column: Any, names: Sequence[str]) -> int:

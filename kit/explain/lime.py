@@ -6,15 +6,18 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from jaxtyping import Float64
 from torch import nn
 
 from kit.base import checks
-from kit.explain import game, inputs, local, quartiles, scorer
+from kit.explain import game, inputs, local, quartiles, ridge, scorer
 from kit.explain.attribution import Attribution, record
 
 WHERE = "explain.lime"
-MIN_SAMPLES = 256
+MIN_SAMPLES, SAMPLES = 256, 16_384  # the fewest, and the default
+MOST_COLUMNS = torch.quasirandom.SobolEngine.MAXDIM
 
 
 def lime(
@@ -23,24 +26,27 @@ def lime(
     *,
     train: Any,
     num_features: int = 10,
-    samples: int = 16384,
+    samples: int = SAMPLES,
     seed: int = 0,
     categorical: Sequence[int | str] = (),
     target: int | str | None = None,
     output: str = "auto",
+    shown: pd.DataFrame | None = None,
 ) -> Attribution:
     """Explain rows by what a local linear model says of being in each feature's quartile.
 
     It estimates what lime_tabular does with discretize_continuous: the weight of a feature is how
     much the prediction changes when the feature is in this row's quartile (or has its category)
     rather than elsewhere, near the row. One thing differs: where all values of a bin are equal,
-    perturbations have that value; lime_tabular puts a 0.
+    perturbations have that value; lime_tabular puts a 0. A Ctrl-C returns what the perturbations
+    done by then say.
 
     Args:
         model: a module, or a function from a NumPy array to one; both give (rows,) or (rows, K).
         X: rows to explain, as the model takes them.
         train: rows that perturbations resemble, with the same columns.
-        num_features: features that each row's explanation keeps; the others are exactly 0.
+        num_features: features that each row's explanation keeps, at the most; the others are
+            exactly 0.
         samples: perturbations, shared by all rows; rounded up to eighths. They cost time, rows
             hardly do.
         seed: of the perturbations.
@@ -49,6 +55,7 @@ def lime(
             output, with an axis for them even if there is one.
         output: "auto" explains the probabilities of a module, and what a function returns as it is;
             "raw" for a module that predicts a quantity, else as in `explain.shap`.
+        shown: what pictures and tables show in place of X, as in `explain.shap`.
 
     Returns:
         Weights (rows, features), or (rows, features, K); base values are the intercepts. `extra`
@@ -71,50 +78,40 @@ def lime(
     Source:
         Ribeiro, Singh and Guestrin, "Why should I trust you?", KDD 2016.
     """
-    given, known = (
-        inputs.rows(WHERE, each, what=what) for each, what in ((X, "X"), (train, "train"))
-    )
-    rows, names = given.numbers, given.names
+    given = {name: value for name, value in locals().items() if name not in ("model", "shown")}
+    table, known = inputs.rows(WHERE, X, what="X"), inputs.rows(WHERE, train, what="train")
+    rows, names = table.numbers, table.names
     _check(rows, known.numbers, num_features, samples)
+    inputs.same_order(WHERE, train, what="train", names=names)
     _warn_of_constants(known)
     codes = [inputs.place(WHERE, column, names) for column in categorical]
     space = quartiles.space(known.numbers, names=names, categorical=codes)
-    scale = _scale(model, output)
+    data = inputs.shown(WHERE, shown, table, [[j] for j in range(len(names))])
+    scale = _scale(output)
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows, output=scale, target=target, dtype="auto")
-        predictions = asked(asked.tensor(rows)).cpu().double().numpy()  # (N, K)
+        predictions = asked.scores(rows)  # (N, K)
         game.finite(WHERE, predictions)
         near = local.near(space, rows)
         moments = local.moments(WHERE, asked, space, near, samples=samples, seed=seed)
-    fit = local.fit(moments, near, predictions, num_features=num_features, seed=seed)
-    alone = predictions.shape[1] == 1 and target != "all"
-    found = {name: array[..., 0] if alone else array for name, array in fit.items()}
+    kept = min(num_features, len(names))
+    fit = ridge.fit(moments, near, predictions, num_features=kept, seed=seed)
+    outputs, last = scorer.names(target, predictions.shape[1])
+    found = {name: array[..., last] for name, array in fit.items()}
     words = np.array([*space.labels, "not in training"], object)
     return record(
         values=found["values"],
         base_values=found["base_values"],
         error_std=found["error_std"],
-        predictions=predictions[:, 0] if alone else predictions,
-        data=rows,
+        predictions=predictions[:, last],
+        data=data,
+        rows=table.frame(),
         names=names,
-        outputs=None if alone else scorer.names_of(predictions.shape[1]),
-        method=f"LIME, {samples:,} samples",
-        extra={
-            "r2": found["r2"],
-            "stability": found["stability"],
-            "conditions": words[space.find(rows)],
-        },
-        rerun=partial(
-            lime,
-            X=X,
-            train=train,
-            num_features=num_features,
-            samples=samples,
-            seed=seed,
-            categorical=categorical,
-            target=target,
-            output=output,
-        ),
+        outputs=outputs,
+        method=f"LIME, {moments.n_samples:,} samples",
+        extra={name: found[name] for name in ("r2", "stability")}
+        | {"conditions": words[space.find(rows)]},
+        rerun=partial(lime, **given),
         ask=partial(scorer.ask, WHERE, model, asked),
         model=model,
         background=known.numbers,
@@ -125,7 +122,7 @@ def _check(
     rows: Float64[np.ndarray, "rows columns"],
     train: Float64[np.ndarray, "known columns_of_train"],
     num_features: int,
-    samples: int,
+    samples: Any,
 ) -> None:
     """Refuse what cannot be explained."""
     F = rows.shape[1]
@@ -143,14 +140,18 @@ def _check(
             got=train,
             remedy="Pass the training rows: train=X_train.",
         )
-    if not 1 <= num_features <= F:
+    if num_features < 1:
+        raise checks.bad_value(
+            WHERE, expected="num_features >= 1", got=num_features, remedy="Pass num_features=10."
+        )
+    if F > MOST_COLUMNS:
         raise checks.bad_value(
             WHERE,
-            expected=f"1 <= num_features <= {F}",
-            got=num_features,
-            remedy=f"Pass num_features={min(10, F)}.",
+            expected=f"at most {MOST_COLUMNS:,} columns",
+            got=rows,
+            remedy="Pass fewer, such as those that a quick model finds useful.",
         )
-    if samples < MIN_SAMPLES:
+    if inputs.whole(WHERE, samples, what="samples", remedy="Pass samples=16384.") < MIN_SAMPLES:
         raise checks.bad_value(
             WHERE,
             expected=f"samples >= {MIN_SAMPLES}",
@@ -171,9 +172,9 @@ def _warn_of_constants(train: inputs.Rows) -> None:
         )
 
 
-def _scale(model: Any, output: str) -> str:
+def _scale(output: str) -> str:
     if output not in ("auto", *scorer.SCALES):
         raise checks.unknown_name(WHERE, "output", got=output, known=("auto", *scorer.SCALES))
     if output != "auto":
         return output
-    return "probability" if isinstance(model, nn.Module) else "raw"
+    return "probability"  # a function is explained as it is

@@ -1,4 +1,4 @@
-"""Fit a small linear model around every row at once, from perturbations that all rows share.
+"""Take what a linear model around every row needs, from perturbations that all rows share.
 
 A perturbation z weighs exp(-n / (2 width² F)) for a row that differs from it in n of F bins. That
 is a product over columns, and columns of perturbations are independent: weighted, they stay so, and
@@ -12,9 +12,9 @@ E[y 1_j 1_k] of bins: one matrix product, whatever the number of rows. What is l
 the difference to the exact weights is taken on the first eighth of the perturbations, and added.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from math import ceil, exp, log
 
 import numpy as np
@@ -27,13 +27,10 @@ from kit.explain import game
 from kit.explain.quartiles import LEVELS, Space
 from kit.explain.scorer import Scorer
 
-NEIGHBOURS = 4999  # lime_tabular's perturbations beside the row: they say what its ridge weighs
 KERNEL_WIDTH = 0.75  # times the root of the number of columns, as in lime_tabular
-RIDGE_TO_CHOOSE, RIDGE = 0.01, 1.0  # as in lime_tabular
 BLOCKS = 8  # of perturbations at the least: their spread is the standard error
 BLOCK_SIZE = 2048  # perturbations at the most
 CELLS = 2**24  # numbers held at once
-DRAWS = 4  # pairs of imagined seeds behind `stability`
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,12 @@ class Near:
             1, self.bins, each.float()
         )
 
-    def parts(self, n_rows: int) -> Iterator[tuple[slice, "Near"]]:
+    def parts(self, n_rows: int) -> Iterator["Near"]:
         """Walk through the rows, some at a time."""
         for start in range(0, len(self.bins), n_rows):
             part = slice(start, start + n_rows)
             names = ("bins", "share", "seen", "slope", "mean_weight")
-            yield part, replace(self, **{name: getattr(self, name)[part] for name in names})
+            yield replace(self, **{name: getattr(self, name)[part] for name in names})
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,7 @@ class Moments:
     mean_square: Float64[np.ndarray, "rows 1 outputs"]
     error_std: Float64[np.ndarray, "rows columns outputs"]  # of the covariances
     centre: Float64[np.ndarray, " outputs"]
+    n_samples: int  # perturbations that all of it rests on
 
 
 def near(space: Space, X: Float64[np.ndarray, "rows columns"]) -> Near:
@@ -100,10 +98,27 @@ def near(space: Space, X: Float64[np.ndarray, "rows columns"]) -> Near:
     )
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """What is summed over blocks; replaced as a whole, so that an interrupt finds nothing half."""
+
+    n_blocks: int
+    series: Tensor  # (N, F + 2, K), as of _series
+    squares: Tensor
+    missed: Tensor  # what the exact weights add to the series; of the first blocks
+
+    def plus(self, series: Tensor, missed: Tensor) -> "_Sums":
+        """Return the sums with one more block."""
+        squares = self.squares + series**2
+        return _Sums(self.n_blocks + 1, self.series + series, squares, self.missed + missed)
+
+
 def moments(
     where: str, ask: Scorer, space: Space, rows: Near, *, samples: int, seed: int
 ) -> Moments:
     """Perturb, ask the model once, and take every row's moments from its answers.
+
+    An interrupt keeps the blocks of perturbations that are done, if there are two or more.
 
     Args:
         where: the public function that was called, for errors.
@@ -113,81 +128,33 @@ def moments(
         samples: perturbations, rounded up to whole blocks.
         seed: of the scrambled Sobol sequence.
     """
-    N, F = rows.bins.shape
     n_blocks = max(BLOCKS, ceil(samples / BLOCK_SIZE))
     size, n_exact = ceil(samples / n_blocks), n_blocks // BLOCKS
-    blocks = _blocks(where, ask, space, rows, size=size, n_blocks=n_blocks, seed=seed)
-    first = next(blocks)
-    centre = first[1].mean(0)  # (K,)
-    sums = torch.zeros(2, N, F + 2, len(centre), dtype=torch.float64)
-    missed = torch.zeros_like(sums[0])
-    for block, (H, y) in enumerate(chain([first], blocks)):
-        y = (y - centre).float()  # (size, K)
-        pairs = _pairs(H, y)
-        for part, some in rows.parts(max(1, CELLS // (size + rows.n_bins * y.shape[1]))):
-            series = _series(H, y, pairs, some)  # (n, F + 2, K)
-            sums[0, part] += series
-            sums[1, part] += series**2
-            if block < n_exact:
-                missed[part] += _exact(H, y, some) - series
-    mean = sums[0] / n_blocks
-    variance = (sums[1] / n_blocks - mean**2).clamp_(min=0) / (n_blocks - 1)
-    mean += missed / n_exact
+    done, centre = _Sums(0, *torch.zeros(3, 1, 1, 1, dtype=torch.float64)), torch.zeros(1)
+    try:
+        for H, y in _blocks(where, ask, space, rows, size=size, n_blocks=n_blocks, seed=seed):
+            centre = centre if done.n_blocks else y.mean(0)  # (K,)
+            done = done.plus(*_of_block(H, (y - centre).float(), rows, done.n_blocks < n_exact))
+    except KeyboardInterrupt:
+        if done.n_blocks < 2:
+            raise
+        warnings.warn(
+            f"{where}: interrupted after {done.n_blocks * size:,} of {n_blocks * size:,} "
+            "perturbations; what is returned rests on those.",
+            stacklevel=3,
+        )
+    n, F = done.n_blocks, rows.bins.shape[1]
+    mean = done.series / n
+    variance = (done.squares / n - mean**2).clamp_(min=0) / (n - 1)
+    mean += done.missed / min(n, n_exact)
     return Moments(
         covariance=mean[:, :F].numpy(),
         mean=mean[:, F : F + 1].numpy(),
         mean_square=mean[:, F + 1 :].numpy(),
         error_std=variance[:, :F].sqrt().numpy(),
         centre=centre.numpy(),
+        n_samples=n * size,
     )
-
-
-def fit(
-    found: Moments,
-    rows: Near,
-    predictions: Float64[np.ndarray, "rows outputs"],
-    *,
-    num_features: int,
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """Choose the strongest features of each row, and fit the ridge regression of those alone.
-
-    Returns:
-        "values" and "error_std" (rows, columns, outputs); "base_values", "r2" and "stability"
-        (rows, outputs).
-    """
-    weight = NEIGHBOURS * rows.mean_weight.numpy()[:, None, None]  # of all perturbations
-    seen = rows.seen.numpy()[:, :, None]
-    row_itself = weight / (weight + 1)
-    beyond = predictions[:, None] - found.centre - found.mean  # (N, 1, K)
-    gram, away = weight * seen * (1 - seen), 1 - seen
-    right = weight * found.covariance + row_itself * beyond * away  # (N, F, K)
-
-    def solve(kept: np.ndarray | bool, ridge: float) -> np.ndarray:
-        # Sherman-Morrison: the row itself adds a matrix of rank one to the diagonal
-        alone, row = kept * right / (gram + ridge), kept * away / (gram + ridge)
-        pull = (away * alone).sum(1, keepdims=True) / (
-            1 / row_itself + (away * row).sum(1, keepdims=True)
-        )
-        return alone - row * pull
-
-    every, error_std = solve(True, RIDGE_TO_CHOOSE), weight * found.error_std / (gram + RIDGE)
-    kept = _strongest(every, num_features)
-    values = solve(kept, RIDGE)
-    onto_row = (away * values).sum(1, keepdims=True)
-    fitted = (values * (2 * right - gram * values)).sum(1, keepdims=True) - row_itself * onto_row**2
-    variance = np.maximum(found.mean_square - found.mean**2, 0)
-    total = weight * variance + row_itself * beyond**2
-    middle = found.mean + (beyond - onto_row) / (weight + 1)  # less what features add on average
-    base_values = found.centre + (middle - (values * seen).sum(1, keepdims=True))[:, 0]
-    return {
-        "values": values,
-        "error_std": error_std * kept,
-        "base_values": base_values,
-        # a prediction that is the same everywhere is fitted by the base value alone
-        "r2": np.divide(fitted, total, out=np.ones_like(total), where=total > 0)[:, 0],
-        "stability": _stability(every, error_std, num_features, seed),
-    }
 
 
 def _blocks(
@@ -204,9 +171,18 @@ def _blocks(
         H = torch.zeros(size, rows.n_bins, dtype=torch.float32).scatter_(
             1, torch.from_numpy(bins.take(cell)), 1.0
         )
-        y = ask(ask.tensor(space.values.take(cell))).cpu().double()
-        game.finite(where, y.numpy(), on="perturbed rows")
-        yield H, y
+        y = ask.scores(space.values.take(cell))
+        game.finite(where, y, on="perturbed rows")
+        yield H, torch.from_numpy(y)
+
+
+def _of_block(H: Tensor, y: Tensor, rows: Near, exact_too: bool) -> tuple[Tensor, Tensor]:
+    """Return the series of all rows, and what the exact weights add to it (or nothing)."""
+    pairs, series, missed = _pairs(H, y), [], []
+    for some in rows.parts(max(1, CELLS // (len(H) + rows.n_bins * y.shape[1]))):
+        series.append(_series(H, y, pairs, some))  # (n, F + 2, K)
+        missed += [_exact(H, y, some) - series[-1]] if exact_too else []
+    return torch.cat(series), torch.cat(missed) if exact_too else torch.zeros(())
 
 
 def _pairs(
@@ -273,33 +249,3 @@ def _variance_ratio(rows: Near) -> Float64[Tensor, "rows columns 1"]:
     plain = rows.share * (1 - rows.share)
     ratio = rows.seen * (1 - rows.seen) / plain
     return ratio.masked_fill(plain == 0, 0)[..., None]  # 0 / 0: a bin never or always met
-
-
-def _strongest(
-    values: Float64[np.ndarray, "... columns outputs"], n: int
-) -> Bool[np.ndarray, "... columns outputs"]:
-    """Mark the `n` largest in size of each row and output."""
-    order = np.argpartition(-np.abs(values), n - 1, axis=-2)
-    marks = np.zeros(values.shape, bool)
-    np.put_along_axis(marks, order[..., :n, :], True, axis=-2)
-    return marks
-
-
-def _stability(
-    values: Float64[np.ndarray, "rows columns outputs"],
-    error_std: Float64[np.ndarray, "rows columns outputs"],
-    n: int,
-    seed: int,
-) -> Float64[np.ndarray, "rows outputs"]:
-    """Return the overlap (Jaccard) of the `n` strongest features to expect between two seeds.
-
-    Other seeds are imagined: values moved by normal noise of their own standard errors.
-    """
-    rng = np.random.default_rng(seed)
-    overlap = np.zeros((len(values), values.shape[2]))
-    for _ in range(DRAWS):
-        a, b = (
-            _strongest(values + error_std * rng.standard_normal(values.shape), n) for _ in range(2)
-        )
-        overlap += (a & b).sum(1) / (a | b).sum(1) / DRAWS
-    return overlap

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from kit import show
+from kit.base.numbers import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,9 +94,9 @@ def _jitter(values: np.ndarray) -> np.ndarray:
 
 def _ranks(data: np.ndarray) -> np.ndarray:
     """Return 0 for the lowest value and 1 for the highest; by rank, an outlier takes no colours."""
-    _, places = np.unique(data, return_inverse=True)
+    places = np.maximum(pd.factorize(data, sort=True)[0], 0)  # a gap counts as low
     return places / max(places.max(), 1)
 
 
 def _shown(cell: Any) -> str:
-    return f"{cell:.3g}" if isinstance(cell, float | np.floating) else str(cell)
+    return short(float(cell)) if isinstance(cell, float | np.floating) else str(cell)

@@ -1,11 +1,11 @@
 """Ask any model for numbers: a torch module or a function, on the scale wanted."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import ceil
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,14 @@ SCALES = ("logit", "probability", "raw")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 BATCH = 1 << 22  # numbers of the widest layer at once
 PROBED = 64  # rows on which a shortcut is held against the model itself
+# layers that answer otherwise in train mode; others say by a number `dropout` whether they do
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+DROPOUTS = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
 Step = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,16 +42,62 @@ class Scorer:
         """Return the scores of rows (n, F) as (n, K)."""
         return self.body(x)
 
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """Return the scores of any number of rows as float64, computed in batches."""
-        batches = np.array_split(rows, ceil(len(rows) * max(self.width, rows.shape[1]) / BATCH))
-        found = [self(self.tensor(batch)).cpu().double().numpy() for batch in batches]
+    def scores(self, rows: np.ndarray, *, at_once: int | None = None) -> np.ndarray:
+        """Return the scores of any number of rows as float64, computed in batches.
+
+        Args:
+            rows: numbers (n, F), or ids.
+            at_once: rows of a batch, fewer where memory does not hold them; None for what a cache
+                or a slice of a GPU does.
+        """
+        at_once = at_once or max(1, BATCH // max(self.width, rows.shape[1]))
+        at_once, found, start = min(at_once, len(rows)), [], 0
+        while start < len(rows):
+            batch, at_once = halved(partial(self._batch, rows, start), at_once, self.device)
+            found.append(batch)
+            start += len(batch)
         return np.concatenate(found)
 
+    def _batch(self, rows: np.ndarray, start: int, n: int) -> np.ndarray:
+        return self(self.tensor(rows[start : start + n])).cpu().double().numpy()
+
     def tensor(self, rows: np.ndarray) -> Tensor:
-        """Return rows as a tensor of the model's type, on its device; ids stay integers."""
+        """Return a copy of rows as a tensor of the model's type, on its device; ids stay integers.
+
+        A copy, for a model may write into what it is given.
+        """
         found = torch.as_tensor(rows)
-        return found.to(self.device, self.dtype if found.is_floating_point() else found.dtype)
+        dtype = self.dtype if found.is_floating_point() else found.dtype
+        return found.to(self.device, dtype, copy=True)
+
+
+def halved(
+    attempt: Callable[[int], T], at_once: int, device: torch.device, *, least: int = 1
+) -> tuple[T, int]:
+    """Attempt something with so much at once, and half as much each time that memory runs out.
+
+    Args:
+        attempt: what to do, given how much to hold at once.
+        at_once: how much to begin with.
+        device: whose memory it is.
+        least: of which no half is tried.
+
+    Returns:
+        What `attempt` returned, and how much it then held.
+
+    Raises:
+        OutOfMemoryError: the least is still too much.
+    """
+    while True:
+        try:
+            return attempt(at_once), at_once
+        except torch.OutOfMemoryError:
+            if at_once <= least:
+                raise
+        # outside the except block: the traceback there still holds the tensors
+        at_once //= 2
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def make(
@@ -75,15 +128,16 @@ def make(
     if dtype not in ("auto", *DTYPES):
         raise checks.unknown_name(where, "dtype", got=dtype, known=("auto", *DTYPES))
     plain = _module(model, dtype) if isinstance(model, nn.Module) else _function(where, model)
-    whole = replace(plain, body=_columns(where, plain.body))
-    outputs = whole(plain.tensor(rows[:PROBED]))
+    whole = replace(plain, body=_columns(where, plain))
+    rows = rows[:PROBED]
+    outputs, fit = halved(lambda n: whole(plain.tensor(rows[:n])), len(rows), plain.device)
     link = _link(model, output, outputs.shape[1])
     column = _column(where, target, outputs.shape[1])
     whole = replace(whole, body=_linked(whole.body, link, column))
     if not isinstance(model, nn.Module):
         return whole
     chain = chains.of(model, plain.dtype, link=link, column=column)
-    same = chain is not None and _agree(whole, chain, plain.tensor(rows[:PROBED]))
+    same = chain is not None and _agree(whole, chain, plain.tensor(rows[:fit]))
     return replace(whole, chain=chain) if same else whole
 
 
@@ -94,12 +148,11 @@ def evaluating(where: str, model: Any) -> Iterator[None]:
         yield
         return
     modes = {module: module.training for module in model.modules()}
-    random = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
-    if any(module.training and isinstance(module, random) for module in model.modules()):
+    if any(module.training and _differs(module) for module in model.modules()):
         warnings.warn(
             f"{where}: the model was in train mode. It is explained in eval mode and put back; "
             "call model.eval() first to silence this.",
-            stacklevel=3,
+            stacklevel=4,  # this, the context's __enter__, the public function, its caller
         )
     model.eval()
     try:
@@ -108,6 +161,12 @@ def evaluating(where: str, model: Any) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def _differs(module: nn.Module) -> bool:
+    """Tell whether train mode changes what a layer says, beside the layers inside it."""
+    share = module.p if isinstance(module, DROPOUTS) else getattr(module, "dropout", 0)
+    return isinstance(module, NORMS) or (isinstance(share, int | float) and share > 0)
 
 
 def ask(where: str, model: Any, asked: Scorer, rows: np.ndarray) -> np.ndarray:
@@ -135,16 +194,24 @@ def _function(where: str, model: Any) -> Scorer:
         )
 
     def body(x: Tensor) -> Tensor:
-        return torch.as_tensor(np.asarray(model(x.numpy())))
+        scores = np.asarray(model(x.numpy()))
+        if scores.dtype.kind not in "fiub":
+            raise checks.bad_type(
+                where,
+                expected="a function that returns numbers",
+                got=scores.flat[0] if scores.size else scores,
+                remedy="Pass its method: model.predict_proba.",
+            )
+        return torch.as_tensor(scores)
 
     return Scorer(body, torch.device("cpu"), torch.float64, 0)
 
 
-def _columns(where: str, call: Step) -> Step:
-    """Check what the model returns, and make it (n, K)."""
+def _columns(where: str, plain: Scorer) -> Step:
+    """Check what the model returns, and make it (n, K) of floating point."""
 
     def body(x: Tensor) -> Tensor:
-        scores = call(x)
+        scores = plain.body(x)
         if not isinstance(scores, Tensor):
             raise checks.bad_type(
                 where,
@@ -159,6 +226,7 @@ def _columns(where: str, call: Step) -> Step:
                 got=scores,
                 remedy="Wrap the model so that it returns one row of scores a row of input.",
             )
+        scores = scores if scores.is_floating_point() else scores.to(plain.dtype)
         return scores[:, None] if scores.ndim == 1 else scores
 
     return body
@@ -166,19 +234,16 @@ def _columns(where: str, call: Step) -> Step:
 
 def _link(model: Any, output: str, n_outputs: int) -> Step | None:
     """Return what takes the model's outputs to the scale wanted; None leaves them as they are."""
-    if output == "raw" or (output == "probability") == _gives_probabilities(model):
+    if output == "raw" or not isinstance(model, nn.Module):
+        return None
+    steps = chains.steps(model)
+    # by structure, not by value: an end that normalises
+    normalised = bool(steps) and isinstance(steps[-1], nn.Sigmoid | nn.Softmax)
+    if (output == "probability") == normalised:
         return None
     if output == "logit":
         return lambda p: torch.logit(p, eps=1e-7)
     return torch.sigmoid if n_outputs == 1 else lambda z: torch.softmax(z, dim=1)
-
-
-def _gives_probabilities(model: Any) -> bool:
-    """Tell by structure, not by value: scikit-learn's predict_proba, or an end that normalises."""
-    if isinstance(model, nn.Module):
-        steps = chains.steps(model)
-        return bool(steps) and isinstance(steps[-1], nn.Sigmoid | nn.Softmax)
-    return getattr(model, "__name__", "") == "predict_proba"
 
 
 def _column(where: str, target: int | str | None, n_outputs: int) -> int | None:
@@ -215,6 +280,10 @@ def _agree(whole: Scorer, chain: chains.Chain, probe: Tensor) -> bool:
     )
 
 
-def names_of(outputs: Sequence[str] | int) -> list[str]:
-    """Return the names of outputs, counted from 0 where they have none."""
-    return [str(k) for k in range(outputs)] if isinstance(outputs, int) else list(outputs)
+def names(target: int | str | None, n_outputs: int) -> tuple[list[str] | None, slice | int]:
+    """Return the names of outputs, which are numbers, and what to take of the axis for them.
+
+    Where a result has no such axis, these are None and 0.
+    """
+    whole = target == "all" or (target is None and n_outputs > 1)
+    return ([str(k) for k in range(n_outputs)], slice(None)) if whole else (None, 0)

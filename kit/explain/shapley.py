@@ -1,11 +1,12 @@
 """Shapley values of any model, for all rows and outputs at once, each with its error."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kit.base import checks
 from kit.explain import coalitions, estimate, game, ignored, inputs, scorer
@@ -15,6 +16,7 @@ WHERE = "explain.shap"
 EXACT_AT_MOST = 20  # players: half a million pairs a row
 PAIRS_PER_PLAYER, AUTO_PAIRS = 16, (256, 2048)  # of "auto", and its bounds
 UNTIL = 16_384  # pairs at which "auto" gives up on a target error
+ROUNDING = 1e-6  # of the largest prediction less the base: below it, an ignored player has 0
 
 
 def shap(
@@ -29,6 +31,7 @@ def shap(
     output: str = "logit",
     dtype: str = "auto",
     groups: Mapping[str, Sequence[int | str]] | None = None,
+    shown: pd.DataFrame | None = None,
 ) -> Attribution:
     """Compute how much each feature moved each prediction away from the background's mean.
 
@@ -48,10 +51,13 @@ def shap(
         target_error: play until the mean error is this fraction of the mean |value|, such as 0.01;
             `pairs` is then the most to play.
         seed: of the coalitions.
-        output: "logit" and "raw" explain what the model returns; "probability" the sigmoid of one
-            output or the softmax of several. A function is explained as it is.
+        output: of a module. "logit" and "raw" explain what it returns (or the log-odds of a last
+            layer Sigmoid or Softmax: "logit"); "probability" the sigmoid of one output or the
+            softmax of several. A function is explained as it is, whatever `output` says.
         dtype: of the computation: "float32", "float64", "bfloat16", or "auto" for the model's own.
         groups: name -> columns that come and go together as one player, such as one-hot blocks.
+        shown: what pictures and tables show in place of the model's inputs, such as the values
+            before they were scaled: a row a row of X, a column a player.
 
     Returns:
         Values (N, players), or (N, players, K), that add up to prediction minus base value.
@@ -70,60 +76,54 @@ def shap(
     Source:
         Štrumbelj and Kononenko 2014; Lundberg and Lee 2017; for the sampling Musco and Witter 2024.
     """
+    given = {name: value for name, value in locals().items() if name not in ("model", "shown")}
     rows = inputs.rows(WHERE, X, what="X")
-    back = inputs.background(WHERE, background, n_features=len(rows.names))
+    back = inputs.background(WHERE, background, names=rows.names)
     names, columns = inputs.groups(WHERE, groups, rows.names)
-    _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
+    data = inputs.shown(WHERE, shown, rows, columns)
+    effort = _effort(len(names), pairs, target_error)  # what cannot be is refused before any work
     with scorer.evaluating(WHERE, model):
         asked = scorer.make(WHERE, model, rows.numbers, output=output, target=target, dtype=dtype)
         predictions, base = asked.scores(rows.numbers), asked.scores(back).mean(0)
         game.finite(WHERE, predictions)
         game.finite(WHERE, base)
         active = ignored.active(asked, rows.numbers, back, columns, seed=seed)
-        effort = _effort(len(active), pairs, target_error)
-        play = game.make(WHERE, asked, back, [columns[p] for p in active], len(rows.names))
-        steps = estimate.blocks(play, rows.numbers, (predictions - base) / 2, effort, seed=seed)
-        found = _interruptible(steps, len(predictions))
-    n_done = sum(len(block.values) for block in found)
-    values = np.zeros((n_done, len(names), predictions.shape[1]))
-    error_std = np.zeros_like(values)
-    values[:, active] = np.concatenate([block.values for block in found])
-    error_std[:, active] = np.concatenate([block.error_std for block in found])
-    n_pairs = np.concatenate([np.full(len(block.values), block.n_pairs) for block in found])
+        # enumeration takes in who seems to be ignored: that rests on a sample
+        playing = list(range(len(names))) if effort.exact else active
+        effort = _effort(len(playing), pairs, target_error)
+        play = game.make(WHERE, asked, back, [columns[p] for p in playing])
+        steps = estimate.blocks(play.odd, rows.numbers, (predictions - base) / 2, effort, seed=seed)
+        found = estimate.finished(WHERE, steps, len(predictions), what="rows")
+    n_done = sum(map(len, found))
+    n_pairs = np.repeat([block.n_pairs for block in found], [len(block) for block in found])
+    values, error_std = _of_all(found, playing, len(names))
+    _silence(values, active, size=float(np.abs(predictions - base).max()))
     _warn_of_error(values, error_std, target_error)
-    outputs = _outputs(target, predictions.shape[1])
-    last = slice(None) if outputs else 0
+    outputs, last = scorer.names(target, predictions.shape[1])
     return record(
         values=values[:, :, last],
         error_std=error_std[:, :, last],
         base_values=np.tile(base, (n_done, 1))[:, last],
         predictions=predictions[:n_done, last],
-        data=inputs.shown(rows.numbers[:n_done], columns),
+        data=data[:n_done],
+        rows=rows.frame()[:n_done],
         names=names,
         outputs=outputs,
-        method="Shapley, exact" if effort.exact else f"Shapley, {n_pairs.max()} pairs",
+        method=_method(effort.exact, n_pairs, len(names) - len(playing)),
         extra={"pairs": n_pairs},
-        rerun=partial(
-            shap,
-            X=X,
-            background=background,
-            target=target,
-            pairs=pairs,
-            target_error=target_error,
-            seed=seed,
-            output=output,
-            dtype=dtype,
-            groups=groups,
-        ),
+        rerun=partial(shap, **given),
         ask=partial(scorer.ask, WHERE, model, asked),
         model=model,
         background=back,
     )
 
 
-def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Effort:
+def _effort(d: int, pairs: Any, target_error: float | None) -> estimate.Effort:
     """Turn what was asked for into numbers of pairs, or say why it cannot be."""
-    if isinstance(pairs, str) and pairs not in ("auto", "exact"):
+    _check_target(target_error)
+    if not isinstance(pairs, str):
+        pairs = inputs.whole(WHERE, pairs, what="pairs", remedy="Pass pairs='auto'.")
+    elif pairs not in ("auto", "exact"):
         raise checks.unknown_name(WHERE, "pairs", got=pairs, known=("auto", "exact"))
     if pairs == "exact" and d > EXACT_AT_MOST:
         raise checks.bad_value(
@@ -132,22 +132,15 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
             got=d,
             remedy="Pass pairs='auto', or groups={...} of features.",
         )
-    if target_error is not None and not target_error > 0:
-        raise checks.bad_value(
-            WHERE,
-            expected="target_error > 0",
-            got=target_error,
-            remedy="Pass target_error=0.01 for 1 % of the mean value.",
-        )
     n_all = coalitions.all_pairs(d)
     if pairs == "exact" or (pairs == "auto" and d <= coalitions.EXACT_PLAYERS):
-        return estimate.Effort(exact=True, first=n_all, most=n_all)
+        return estimate.Effort(d=d, exact=True, first=n_all, most=n_all)
     fewest = coalitions.fewest(d)
     if pairs == "auto":
         low, high = AUTO_PAIRS
         most = max(2 * fewest, min(max(PAIRS_PER_PLAYER * d, low), high))
         most = most if target_error is None else UNTIL
-    elif isinstance(pairs, str) or pairs < min(fewest, n_all):
+    elif pairs < min(fewest, n_all):
         raise checks.bad_value(
             WHERE,
             expected=f"at least {min(fewest, n_all)} pairs for {d} players (1.2 a player)",
@@ -156,28 +149,44 @@ def _effort(d: int, pairs: int | str, target_error: float | None) -> estimate.Ef
         )
     else:
         most = pairs
-    if most >= n_all and d <= EXACT_AT_MOST:
-        return estimate.Effort(exact=True, first=n_all, most=n_all)
+    few = coalitions.EXACT_PLAYERS if target_error is not None else EXACT_AT_MOST
+    if most >= n_all and d <= few:
+        return estimate.Effort(d=d, exact=True, first=n_all, most=n_all)
+    most = min(most, n_all)
     first = most if target_error is None else min(2 * fewest, most)
-    return estimate.Effort(exact=False, first=first, most=most, target=target_error)
+    return estimate.Effort(d=d, exact=False, first=first, most=most, target=target_error)
 
 
-def _interruptible(steps: Iterator[estimate.Found], n_rows: int) -> list[estimate.Found]:
-    """Collect blocks; an interrupt keeps those that are done, if there are any."""
-    found: list[estimate.Found] = []
-    try:
-        # one by one: an interrupted extend() may lose blocks
-        for block in steps:
-            found.append(block)
-    except KeyboardInterrupt:
-        if not found:
-            raise
-        n_done = sum(len(block.values) for block in found)
-        warnings.warn(
-            f"{WHERE}: interrupted after {n_done} of {n_rows} rows; those are returned.",
-            stacklevel=3,
+def _check_target(target_error: float | None) -> None:
+    if target_error is not None and not target_error > 0:
+        raise checks.bad_value(
+            WHERE,
+            expected="target_error > 0",
+            got=target_error,
+            remedy="Pass target_error=0.01 for 1 % of the mean value.",
         )
-    return found
+
+
+def _of_all(found: list[estimate.Found], playing: list[int], n_players: int) -> np.ndarray:
+    """Return values and errors of all rows, with 0 for players that did not play."""
+    blocks = [np.stack([block.values, block.error_std]) for block in found]
+    played = np.concatenate(blocks, axis=1)  # (2, N, playing, K)
+    every = np.zeros((*played.shape[:2], n_players, played.shape[3]))
+    every[:, :, playing] = played
+    return every
+
+
+def _silence(values: np.ndarray, active: list[int], *, size: float) -> None:
+    """Set to 0, in place, what rounding leaves to players that the model seems to ignore."""
+    idle = np.setdiff1d(np.arange(values.shape[1]), active)
+    rounding = np.abs(values[:, idle]).max((0, 2), initial=0) <= ROUNDING * size
+    values[:, idle[rounding]] = 0
+
+
+def _method(exact: bool, n_pairs: np.ndarray, n_left_out: int) -> str:
+    if not exact:
+        return f"Shapley, {n_pairs.max()} pairs"
+    return "Shapley, exact" + (f" without {n_left_out} ignored" if n_left_out else "")
 
 
 def _warn_of_error(values: np.ndarray, error_std: np.ndarray, target: float | None) -> None:
@@ -188,9 +197,3 @@ def _warn_of_error(values: np.ndarray, error_std: np.ndarray, target: float | No
             "Pass more pairs, or a larger target_error to silence this.",
             stacklevel=3,
         )
-
-
-def _outputs(target: int | str | None, n_outputs: int) -> list[str] | None:
-    """Return the names of outputs where the result has an axis for them."""
-    whole = target == "all" or (target is None and n_outputs > 1)
-    return scorer.names_of(n_outputs) if whole else None

@@ -1,6 +1,7 @@
 """Explain decisions about texts: which tokens, words or sentences moved the model, and how far."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,19 +9,9 @@ import numpy as np
 import torch
 
 from kit.base import checks
-from kit.base.results import result
-from kit.explain import (
-    coalitions,
-    estimate,
-    game,
-    gradients,
-    hiding,
-    highlight,
-    lime_text,
-    scorer,
-    units,
-)
+from kit.explain import coalitions, estimate, game, gradients, inputs, lime_text, scorer, units
 from kit.explain.attribution import Attribution, record
+from kit.explain.hiding import MASKS, Hider
 
 WHERE = "explain.text"
 METHODS = {
@@ -29,44 +20,9 @@ METHODS = {
     "gradients": "gradient × embedding, not Shapley",
 }
 PAIRS_PER_UNIT, AUTO_PAIRS = 8, (64, 1024)  # of "auto", and its bounds
+TOGETHER = 16  # texts of one number of units that LIME asks about at once: they fill a GPU's batch
 # what models call the length of their longest text
 CONTEXT = ("context", "block_size", "max_position_embeddings")
-
-
-@result
-class TextAttribution(Attribution):
-    """An `Attribution` of texts: `names` are places, the units themselves are in `data`."""
-
-    texts: list[str]
-    spans: list[list[tuple[int, int]]]  # of each text's units, in characters
-
-    def one(self, output: int | str | None = None) -> "TextAttribution":
-        """Return the attribution of one output alone, as `Attribution.one` does."""
-        alone = super().one(output)
-        return alone if alone is self else _with_texts(alone, self.texts, self.spans)
-
-    def highlight(self, i: int, *, output: int | str | None = None) -> highlight.Html:
-        """Show text `i` with its units coloured by what they did; static, for any notebook.
-
-        Args:
-            i: number of the text.
-            output: number or name; None takes the output that the model favours for this text.
-        """
-        row = self._row("explain.TextAttribution.highlight", i)
-        if output is None and self.outputs is not None:
-            output = int(self.predictions[row].argmax())
-        k = self._output("explain.TextAttribution.highlight", output)
-        return highlight.render(
-            self.texts[row],
-            self.spans[row],
-            self._flat(self.values, k)[row, : self._length(row)],
-            label="" if self.outputs is None else self.outputs[k],
-            prediction=float(self.predictions.reshape(len(self.values), -1)[row, k]),
-        )
-
-    def _repr_html_(self) -> str:
-        shown = [self.highlight(i)._repr_html_() for i in range(min(len(self.texts), 4))]
-        return super()._repr_html_() + "".join(shown)
 
 
 def text(
@@ -85,8 +41,10 @@ def text(
     mask_id: int | None = None,
     pad_id: int | None = None,
     context: int | None = None,
-) -> TextAttribution:
+) -> Attribution:
     """Compute how much each unit of each text moved the model's scores.
+
+    A Ctrl-C returns the texts that are done.
 
     Args:
         model: a module from token ids (B, T) to scores (B, K), or such a function of NumPy arrays.
@@ -100,7 +58,7 @@ def text(
             "gradients" for gradient times embedding, which hides nothing.
         target: the class to explain; None explains the only output or every one.
         output: "logit" or "raw" for what the model returns, "probability" for the sigmoid of one
-            output or the softmax of several.
+            output or the softmax of several; a function is explained as it is.
         pairs: "shap": pairs of sets of units a text; all sets come where there are no more.
         samples: "lime": sets of units a text, likewise.
         seed: of the sets.
@@ -111,8 +69,9 @@ def text(
 
     Returns:
         Values (texts, units), or (texts, units, K), padded with 0; `lengths` has the units of each
-        text. Base values are the scores of the text without any unit ("lime": the intercepts;
-        "gradients": the prediction less all values).
+        text, `names` are their places, and `data` has the units themselves. Base values are the
+        scores of the text without any unit ("lime": the intercepts; "gradients": the prediction
+        less all values).
 
     Raises:
         ValueError: no texts, an empty or a too long one, an unknown unit, mask, method, scale or
@@ -125,6 +84,7 @@ def text(
         >>> found.values.round(6).tolist()
         [[0.0, 1.0, 0.0, 1.0, 0.0, 1.0]]
     """
+    given = {name: value for name, value in locals().items() if name != "model"}
     _check_names(texts, unit, mask, method)
     cuts = [units.cut(WHERE, tokenizer, each, unit=unit) for each in texts]
     mask_id = _id(tokenizer, "mask_token_id", mask_id)
@@ -140,107 +100,97 @@ def text(
     }[method]
     with scorer.evaluating(WHERE, model):
         ask = _scorer(model, cuts, output, target, context)
-        alike = _alike(cuts)
-        parts = [
-            solve(hiding.Hider(WHERE, ask, [cuts[i] for i in places], mask, mask_id, pad_id))
-            for places in alike
-        ]
-    found = _together(alike, parts, len(cuts), n_units)
-    n_outputs = found["predictions"].shape[1]
-    whole = target == "all" or (target is None and n_outputs > 1)
-    last = slice(None) if whole else 0
-    plain = record(
+        hider = Hider(WHERE, ask, cuts, mask, mask_id, pad_id)
+        parts = estimate.finished(WHERE, _parts(hider, solve), len(cuts), what="texts")
+    done = sorted(place for part in parts for place in part.places)
+    found = {name: array[done] for name, array in _together(parts, len(cuts), n_units).items()}
+    cuts = [cuts[place] for place in done]
+    outputs, last = scorer.names(target, found["predictions"].shape[1])
+    return record(
         values=found["values"][..., last],
         base_values=found["base_values"][:, last],
         predictions=found["predictions"][:, last],
         error_std=found["error_std"][..., last] if "error_std" in found else None,
         data=np.array([cut.words + [""] * (n_units - len(cut.spans)) for cut in cuts]),
         names=[str(place) for place in range(n_units)],
-        outputs=scorer.names_of(n_outputs) if whole else None,
+        outputs=outputs,
         method=METHODS[method].format(pairs=n_pairs, samples=n_samples),
         lengths=[len(cut.spans) for cut in cuts],
         extra={"unit": unit, "mask": mask}
         | ({"r2": found["r2"][:, last]} if "r2" in found else {}),
-        rerun=partial(
-            text,
-            tokenizer=tokenizer,
-            texts=texts,
-            unit=unit,
-            mask=mask,
-            method=method,
-            target=target,
-            output=output,
-            pairs=pairs,
-            samples=samples,
-            seed=seed,
-            mask_id=mask_id,
-            pad_id=pad_id,
-            context=context,
-        ),
+        rerun=partial(text, **given),
         model=model,
+        texts=[cut.text for cut in cuts],
+        spans=[cut.spans for cut in cuts],
     )
-    return _with_texts(plain, [cut.text for cut in cuts], [cut.spans for cut in cuts])
 
 
-def _alike(cuts: list[units.Text]) -> list[list[int]]:
-    """Return the places of texts that have as many units: they share their sets of units."""
-    lengths = [len(cut.spans) for cut in cuts]
-    return [[i for i, d in enumerate(lengths) if d == each] for each in sorted(set(lengths))]
+@dataclass(frozen=True)
+class _Part:
+    """What was found of some texts: an array a figure, with a row a text."""
+
+    places: np.ndarray  # of the texts, among all of them
+    found: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.places)
 
 
-def _shapley(hider: hiding.Hider, *, pairs: int, seed: int) -> dict[str, np.ndarray]:
-    rows, d = np.arange(len(hider.texts)), len(hider.players)
-    ends = hider.worths(rows, np.array([[False] * d, [True] * d]))  # (texts, 2, K)
+_Solve = Callable[[Hider, np.ndarray], Iterator[_Part]]  # texts of one number of units
+
+
+def _parts(hider: Hider, solve: _Solve) -> Iterator[_Part]:
+    """Explain texts that have as many units together: they share their sets of units."""
+    lengths = np.array([len(cut.spans) for cut in hider.texts])
+    for length in np.unique(lengths):
+        yield from solve(hider, np.flatnonzero(lengths == length))
+
+
+def _shapley(hider: Hider, places: np.ndarray, *, pairs: int, seed: int) -> Iterator[_Part]:
+    d = len(hider.texts[places[0]].spans)
+    ends = hider.worths(places, np.array([[False] * d, [True] * d]))  # (texts, 2, K)
     n_all = coalitions.all_pairs(d)
     n = min(pairs, n_all)
-    effort = estimate.Effort(exact=n == n_all, first=n, most=n)
-    odd_all = (ends[:, 1] - ends[:, 0]) / 2
-    blocks = list(estimate.blocks(hider, rows, odd_all, effort, seed=seed))
-    return {
-        "values": np.concatenate([block.values for block in blocks]),
-        "error_std": np.concatenate([block.error_std for block in blocks]),
-        "base_values": ends[:, 0],
-        "predictions": ends[:, 1],
-    }
+    effort = estimate.Effort(d=d, exact=n == n_all, first=n, most=n)
+    odd_all, done = (ends[:, 1] - ends[:, 0]) / 2, 0
+    for block in estimate.blocks(hider.odd, places, odd_all, effort, seed=seed):
+        here = slice(done, done + len(block))
+        found = {"values": block.values, "error_std": block.error_std}
+        found |= {"base_values": ends[here, 0], "predictions": ends[here, 1]}
+        yield _Part(places[here], found)
+        done += len(block)
 
 
-def _lime(hider: hiding.Hider, *, samples: int, seed: int) -> dict[str, np.ndarray]:
-    operator = lime_text.operator(len(hider.players), samples, seed)
-    worths = hider.worths(np.arange(len(hider.texts)), operator.members)  # (texts, sets, K)
-    fits = [operator.fit(each) for each in worths]
-    found = {name: np.stack([fit[name] for fit in fits]) for name in fits[0]}
-    return found | {"predictions": worths[:, -1]}
+def _lime(hider: Hider, places: np.ndarray, *, samples: int, seed: int) -> Iterator[_Part]:
+    operator = lime_text.operator(len(hider.texts[places[0]].spans), samples, seed)
+    for start in range(0, len(places), TOGETHER):
+        some = places[start : start + TOGETHER]
+        worths = hider.worths(some, operator.members)  # (texts, sets, K)
+        fits = [operator.fit(each) for each in worths]
+        found = {name: np.stack([fit[name] for fit in fits]) for name in fits[0]}
+        yield _Part(some, found | {"predictions": worths[:, -1]})
 
 
-def _gradients(hider: hiding.Hider, *, model: Any) -> dict[str, np.ndarray]:
-    found = [gradients.of(WHERE, model, hider.ask, each) for each in hider.texts]
-    values = np.stack([values for values, _ in found])
-    predictions = np.stack([scores for _, scores in found])
-    game.finite(WHERE, predictions)
-    rest = predictions - values.sum(1)
-    return {"values": values, "base_values": rest, "predictions": predictions}
+def _gradients(hider: Hider, places: np.ndarray, *, model: Any) -> Iterator[_Part]:
+    for place in places:
+        values, scores = gradients.of(WHERE, model, hider.ask, hider.texts[place])
+        game.finite(WHERE, scores)
+        found = {"values": values, "base_values": scores - values.sum(0), "predictions": scores}
+        yield _Part(np.array([place]), {name: each[None] for name, each in found.items()})
 
 
-def _together(
-    alike: list[list[int]], parts: list[dict[str, np.ndarray]], n_texts: int, n_units: int
-) -> dict[str, np.ndarray]:
+def _together(parts: list[_Part], n_texts: int, n_units: int) -> dict[str, np.ndarray]:
     """Put the texts back in their order, with 0 for units that they do not have."""
     found: dict[str, np.ndarray] = {}
-    for name, first in parts[0].items():
+    for name, first in parts[0].found.items():
         width = (n_units,) if first.ndim == 3 else ()
         found[name] = np.zeros((n_texts, *width, first.shape[-1]))
-        for places, part in zip(alike, parts, strict=True):
+        for part in parts:
             if width:
-                found[name][places, : part[name].shape[1]] = part[name]
+                found[name][part.places, : part.found[name].shape[1]] = part.found[name]
             else:
-                found[name][places] = part[name]
+                found[name][part.places] = part.found[name]
     return found
-
-
-def _with_texts(
-    plain: Attribution, texts: list[str], spans: list[list[tuple[int, int]]]
-) -> TextAttribution:
-    return TextAttribution(**vars(plain), texts=texts, spans=spans)
 
 
 def _scorer(
@@ -269,6 +219,8 @@ def _scorer(
             return scorer.make(
                 WHERE, model, longest.ids[None], output=output, target=target, dtype="auto"
             )
+    except torch.OutOfMemoryError:  # a RuntimeError, too, which says nothing of ids
+        raise
     except (IndexError, RuntimeError) as error:
         raise checks.bad_value(
             WHERE,
@@ -282,12 +234,13 @@ def _id(tokenizer: Any, name: str, given: int | None) -> int | None:
     return getattr(tokenizer, name, None) if given is None else given
 
 
-def _pairs(pairs: int | str, d: int) -> int:
+def _pairs(pairs: Any, d: int) -> int:
     if pairs == "auto":
         low, high = AUTO_PAIRS
         return max(low, min(PAIRS_PER_UNIT * d, high), coalitions.fewest(d))
     fewest = min(coalitions.fewest(d), coalitions.all_pairs(d))
-    if isinstance(pairs, str) or pairs < fewest:
+    pairs = inputs.whole(WHERE, pairs, what="pairs", remedy="Pass pairs='auto'.")
+    if pairs < fewest:
         raise checks.bad_value(
             WHERE,
             expected=f"at least {fewest} pairs for {d} units (1.2 a unit)",
@@ -297,7 +250,8 @@ def _pairs(pairs: int | str, d: int) -> int:
     return pairs
 
 
-def _samples(samples: int, d: int) -> int:
+def _samples(samples: Any, d: int) -> int:
+    samples = inputs.whole(WHERE, samples, what="samples", remedy="Pass samples=1000.")
     if samples < 2 * d:
         raise checks.bad_value(
             WHERE,
@@ -309,7 +263,7 @@ def _samples(samples: int, d: int) -> int:
 
 
 def _check_names(texts: Sequence[str], unit: str, mask: str, method: str) -> None:
-    choices = [("unit", unit, units.UNITS), ("mask", mask, hiding.MASKS)]
+    choices = [("unit", unit, units.UNITS), ("mask", mask, MASKS)]
     for what, got, known in [*choices, ("method", method, tuple(METHODS))]:
         if got not in known:
             raise checks.unknown_name(WHERE, what, got=got, known=known)

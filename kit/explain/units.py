@@ -31,9 +31,7 @@ class Text:
     """The tokens of a text and the unit that each belongs to."""
 
     ids: Int64[np.ndarray, " tokens"]
-    owner: Int64[
-        np.ndarray, " tokens"
-    ]  # number of the unit; -1 for tokens that are not of the text
+    owner: Int64[np.ndarray, " tokens"]  # number of the unit; -1: not of the text
     spans: list[tuple[int, int]]  # of each unit, in characters
     text: str
 
@@ -98,10 +96,8 @@ def _groups(text: str, starts: np.ndarray, ends: np.ndarray, unit: str) -> np.nd
 
 
 def _encoded(where: str, tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    if getattr(tokenizer, "is_fast", False):  # of transformers
-        found = tokenizer(text, return_offsets_mapping=True)
-        return list(found["input_ids"]), list(found["offset_mapping"])
-    if hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode"):
+    is_fast = getattr(tokenizer, "is_fast", False)  # of transformers
+    if not is_fast and hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode"):
         ids = [int(i) for i in tokenizer.encode(text)]
         return ids, _offsets(where, tokenizer.decode, ids, text)
     if not callable(tokenizer):
@@ -111,10 +107,10 @@ def _encoded(where: str, tokenizer: Any, text: str) -> tuple[list[int], list[tup
             got=checks.Described(type(tokenizer).__name__),
             remedy="Pass for example lambda text: (ids, [(start, end), ...]).",
         )
-    found = tokenizer(text)
-    ids, offsets = (
-        found if isinstance(found, tuple) else (found["input_ids"], found["offset_mapping"])
-    )
+    found = tokenizer(text, return_offsets_mapping=True) if is_fast else tokenizer(text)
+    if not isinstance(found, tuple):
+        found = found["input_ids"], found["offset_mapping"]
+    ids, offsets = found
     return [int(i) for i in ids], [(int(start), int(end)) for start, end in offsets]
 
 
