@@ -39,7 +39,7 @@ def sentinels(values: np.ndarray, counts: np.ndarray) -> tuple[list, list]:
     sure, unsure = [], []
     for value in SENTINELS:
         at = np.searchsorted(values, value)
-        if at == len(values) or values[at] != value or counts[at] < 2:
+        if at == len(values) or values[at] != value:
             continue
         others = np.delete(values, at)
         others = others[~np.isin(others, SENTINELS)]
@@ -47,9 +47,14 @@ def sentinels(values: np.ndarray, counts: np.ndarray) -> tuple[list, list]:
             continue
         low, high = _middle(values, counts, value)
         gap = max(others[0] - value, value - others[-1])
-        if abs(value) >= 99 and gap > 0 and gap >= (high - low) / 2:
+        is_far = abs(value) >= 99 and gap > 0 and gap >= (high - low) / 2
+        if is_far and counts[at] > 1:
             sure.append(value)
-        elif gap > 0 or counts[at] >= SPIKE * counts[max(at - 1, 0) : at + 2][[0, -1]].max():
+        elif (
+            is_far
+            or (gap > 0 and counts[at] > 1)
+            or counts[at] >= SPIKE * np.delete(counts, at)[max(at - 1, 0) : at + 1].max()
+        ):
             unsure.append(value)
     return sure, unsure
 
@@ -92,5 +97,5 @@ def _middle(values: np.ndarray, counts: np.ndarray, without: float | None) -> tu
     """Return the quantiles 0.5 % and 99.5 %."""
     kept = counts * (values != without) if without is not None else counts
     share = np.cumsum(kept) / max(kept.sum(), 1)
-    low, high = (min(np.searchsorted(share, q), len(values) - 1) for q in (0.005, 0.995))
+    low, high = np.searchsorted(share, (0.005, 0.995)).clip(max=len(values) - 1)
     return float(values[low]), float(values[high])

@@ -66,7 +66,7 @@ class Cleaned(Result):
         return self.original
 
     def _columns(self) -> list[str]:
-        return nw.from_native(self.frame).collect_schema().names()
+        return tables.wrapped(self.frame).collect_schema().names()
 
 
 def apply(frame: Any, plan: Any) -> Cleaned:

@@ -57,7 +57,7 @@ class Eager:
         same = [name for name in self.names if name not in self.changed]
         # only what stays is taken over: a copy of a column that is replaced would be for nothing
         frame = self.frame.select(same)
-        frame = frame if self.kept is None else _rows(frame, self.kept)
+        frame = frame if self.kept is None or not same else _rows(frame, self.kept)
         new = {name: self._code(name) for name in self.names if name in self.changed}
         made = {name: coded.decoded() for name, coded in new.items() if coded}
         return columns.put(frame, made, self._index()).select(self.names)
@@ -131,7 +131,7 @@ def fitting(step: Step, kind: str) -> dict[str, Any]:
     return {"values": [v for v in step.arguments["values"] if isinstance(v, wanted)]}
 
 
-def pairs(old: pa.Array, new: pa.Array, rows: Any) -> pd.DataFrame:
+def pairs(old: Any, new: Any, rows: Any) -> pd.DataFrame:
     """Return old values beside new ones, with the rows that had them."""
     return pd.DataFrame(
         {

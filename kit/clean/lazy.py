@@ -9,6 +9,7 @@ import pyarrow as pa
 from kit.clean.eager import NOTHING, Change, Eager, dropped, fitting, is_for, pairs
 from kit.clean.plan import Step
 from kit.clean.rules import RULES, Rule
+from kit.clean.table import wrapped
 
 
 class Lazy:
@@ -57,7 +58,7 @@ class Lazy:
         differs = _differs(RULES[step.rule], step)
         counts = both.filter(differs).group_by("old", "new").agg(rows=nw.len())
         table = counts.collect(backend="pyarrow").to_native()
-        made = table["new"].combine_chunks()
+        made = table["new"]
         whole = step.arguments.get("whole")
         return pairs(table["old"], made.cast(pa.int64()) if whole else made, table["rows"])
 
@@ -98,7 +99,9 @@ class Dask(Lazy):
         """Return a query with one more step on a column."""
         native = frame.to_native()
         meta = _on_part(native._meta, step)
-        return nw.from_native(native.map_partitions(_on_part, step, meta=meta))
+        made = wrapped(native.map_partitions(_on_part, step, meta=meta))
+        assert isinstance(made, nw.LazyFrame)
+        return made
 
     def counted(self, column: nw.LazyFrame, step: Step, name: str) -> pd.DataFrame:
         """Count the old and new values of one step; the query of its column is run."""

@@ -128,9 +128,9 @@ class Plan(Result):
             raise _bad(
                 "the JSON of a plan", what, "Write it with plan.to_json(), and edit that."
             ) from None
-        made = make([step for step in steps if step], doubts, columns)
-        check(made.steps)
-        return made
+        read = [step for step in steps if step]
+        check(read)
+        return make(read, doubts, columns)
 
 
 def plan(audit: Any) -> Plan:

@@ -98,7 +98,7 @@ def number(
     text = strip(x)
     bare = _without_units(text, units)
     fits = bare.str.contains(_digits(decimal, thousands, whole, exponent=not units))
-    digits = nw.when(fits).then(bare.str.strip_chars("+"))
+    digits: nw.Expr = nw.when(fits).then(bare.str.strip_chars("+"))
     for mark in thousands:
         digits = digits.str.replace_all(mark, "", literal=True)
     if "," in decimal:
@@ -108,20 +108,19 @@ def number(
         if shift and factor == 10.0**shift:
             # not 35 / 100: Polars makes it 35 * 0.01, and that is no 0.35
             shifted = nw.concat_str(digits, nw.lit(f"e{shift}"))
-            digits = nw.when(text.str.contains(_affix([unit]))).then(shifted).otherwise(digits)
+            digits = nw.when(_has(text, unit)).then(shifted).otherwise(digits)
     # at most 15 digits: a float holds each whole number, and takes a gap on every engine
     value = digits.cast(nw.Float64)
     for unit, factor in units.items():
         if factor != 10.0 ** round(math.log10(factor)):
-            has_unit = text.str.contains(_affix([unit]))
-            value = nw.when(has_unit).then(value * factor).otherwise(value)
+            value = nw.when(_has(text, unit)).then(value * factor).otherwise(value)
     return value
 
 
 def date(x: nw.Expr, *, order: str) -> nw.Expr:
     """Read dates in several notations; `order` tells which comes first in 1/2/2013."""
     text = strip(x)
-    clock = nw.when(text.str.contains(":")).then(text.str.replace_all("^.*[T ]", ""))
+    clock: nw.Expr = nw.when(text.str.contains(":")).then(text.str.replace_all("^.*[T ]", ""))
     has_seconds = clock.str.contains(":.*:")
     clock = nw.when(has_seconds).then(clock).otherwise(nw.concat_str(clock, nw.lit(":00")))
     clock = clock.fill_null("00:00:00")
@@ -188,14 +187,21 @@ def _is_sign(unit: str) -> bool:
     return len(unit) == 1 and not unit.isalnum()
 
 
+def _has(text: nw.Expr, unit: str) -> nw.Expr:
+    # a digit beside it: 5 km ends with m, too
+    name = _named([unit])
+    return text.str.contains(f"(?i)[0-9.][ \u00a0]*{name}$|^[+-]?{name}[ \u00a0]*[+-]?[0-9.]")
+
+
 def _affix(units: Sequence[str]) -> str:
-    """Return the pattern of units around a number; a longer one goes before one that begins it."""
+    """Return the pattern of units before or behind a number."""
+    return f"(?i)^{_named(units)}[ \u00a0]*|[ \u00a0]*{_named(units)}$"
+
+
+def _named(units: Sequence[str]) -> str:
     # a class for each mark: engines do not agree on what a backslash may stand before
-    words = "|".join(
-        "".join(c if c.isalnum() else f"[{c}]" for c in unit)
-        for unit in sorted(units, key=len, reverse=True)
-    )
-    return f"(?i)^(?:{words})[ \u00a0]*|[ \u00a0]*(?:{words})$"
+    names = ("".join(c if c.isalnum() else f"[{c}]" for c in unit) for unit in units)
+    return f"(?:{'|'.join(names)})"
 
 
 def _plain_number(arguments: Mapping) -> str:

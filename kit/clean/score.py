@@ -134,17 +134,24 @@ def _harmed(frame: pd.DataFrame, position: np.ndarray, truth: Soiled) -> pd.Data
 
 
 def _same(now: pd.Series, before: pd.Series) -> np.ndarray:
-    """Compare by meaning: 5 is 5.0, and a date is one whatever its unit."""
-    now, before = now.reset_index(drop=True), before.reset_index(drop=True)
-    if now.dtype != before.dtype:
-        try:
-            now, before = now.astype(object), before.infer_objects()
-            now = now.astype(before.dtype) if before.notna().all() and now.notna().all() else now
-        except (TypeError, ValueError):
-            return np.zeros(len(now), bool)
+    """Compare by meaning: 5 is 5.0 and "5", and a date is one whatever its unit."""
+    now, before = now.reset_index(drop=True), before.reset_index(drop=True).infer_objects()
+    if isinstance(now.dtype, pd.StringDtype):
+        now = _read_as(now, before)
     missing = now.isna().to_numpy() & before.isna().to_numpy()
     equal = (now.astype(object) == before.astype(object)).fillna(False).to_numpy(dtype=bool)
     return missing | equal
+
+
+def _read_as(words: pd.Series, like: pd.Series) -> pd.Series:
+    """Read text as the type of another column, in the one notation that it has by default."""
+    if pd.api.types.is_bool_dtype(like):
+        return words.map({"True": True, "False": False})
+    if pd.api.types.is_numeric_dtype(like):
+        return pd.to_numeric(words, errors="coerce")
+    if pd.api.types.is_datetime64_any_dtype(like):
+        return pd.to_datetime(words, format="%Y-%m-%d", errors="coerce")
+    return words
 
 
 def _pandas(frame: Any) -> pd.DataFrame:

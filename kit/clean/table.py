@@ -1,5 +1,6 @@
 """Take any table in: a path or a frame of any library, refused in one line where it is none."""
 
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def take(frame: Any, where: str) -> nw.DataFrame | nw.LazyFrame:
     elif hasattr(frame, "column_names"):  # PyArrow allows names twice, and Narwhals does not
         _check_names(list(frame.column_names), where)
     try:
-        return nw.from_native(frame)
+        return wrapped(frame)
     except TypeError:
         raise checks.bad_type(
             where,
@@ -33,6 +34,17 @@ def take(frame: Any, where: str) -> nw.DataFrame | nw.LazyFrame:
             got=frame,
             remedy="Pass pd.DataFrame(…).",
         ) from None
+
+
+def wrapped(frame: Any) -> nw.DataFrame | nw.LazyFrame:
+    """Wrap the frame of a library, as Narwhals does, which for Dask warns each time.
+
+    It announces that its part for Dask will become a package of its own, `narwhals-dask`, which is
+    not published yet: there is nothing that a user could do about it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Dask support is moving", category=FutureWarning)
+        return nw.from_native(frame)
 
 
 def collected(frame: nw.DataFrame | nw.LazyFrame) -> nw.DataFrame:
