@@ -62,8 +62,49 @@ def _calibration_signed(p, truth, n_bins=10):
     return float(np.mean([p[rows].mean() - truth[rows].mean() for rows in bins]))
 
 
+def _number(text):
+    return pd.to_numeric(text.strip("$€% "), errors="coerce")
+
+
+def _information_of_signs(x, y):
+    p = pd.crosstab(np.asarray(x), np.asarray(y), normalize=True).to_numpy()
+    p = np.where(p > 0, p, 1e-3)  # smoothed, so that no logarithm is of nought
+    independent = p.sum(1, keepdims=True) * p.sum(0, keepdims=True)
+    return float((p * np.log(p / independent)).sum())
+
+
+def _entropy_of_x(x, y):
+    p = pd.Series(x).value_counts(normalize=True)
+    return float(-(p * np.log(p)).sum())
+
+
 # exercise -> wrong answers that a learner might give; an exercise without them fails the test
 WRONG = {
+    "augment.mixup": [
+        lambda xa, xb, ya, yb, lam: ((1 - lam) * xa + lam * xb, (1 - lam) * ya + lam * yb),
+        lambda xa, xb, ya, yb, lam: (lam * xa + (1 - lam) * xb, ya if lam >= 0.5 else yb),
+        lambda xa, xb, ya, yb, lam: lam * xa + (1 - lam) * xb,
+    ],
+    "augment.worth_it": [
+        lambda gains, t: np.mean(gains) > t * np.std(gains),
+        lambda gains, t: min(gains) > 0,
+        lambda gains, t: abs(np.mean(gains)) > t * np.std(gains, ddof=1) / np.sqrt(len(gains)),
+    ],
+    "clean.amount": [
+        lambda text: _number(text.replace(",", "")),
+        lambda text: _number(text.replace(".", "").replace(",", ".")),
+        lambda text: _number(text) if text != "n/a" else None,
+    ],
+    "clean.key": [
+        lambda name: name.lower().replace(",", "").replace(".", ""),
+        lambda name: name.lower().split()[0],
+        lambda name: frozenset(name.lower().split()),
+    ],
+    "select.information": [_information_of_signs, _entropy_of_x],
+    "select.rss": [
+        lambda G, c, yy, columns: yy - (c[columns] ** 2 / np.diag(G)[columns]).sum(),
+        lambda G, c, yy, columns: yy - c[columns] @ np.linalg.solve(G, c)[columns],
+    ],
     "explain.shapley": [
         lambda game, player: game[frozenset({player})] - game[frozenset()],
         lambda game, player: game[max(game, key=len)] - game[max(game, key=len) - {player}],
@@ -191,7 +232,7 @@ def test_a_step_in_place_is_told_that_it_changed_what_it_was_given():
 @every
 def test_no_hint_is_the_solution(name):
     _, source, answer = SOLUTIONS[name]
-    hints = lesson._find(name).hints
+    hints = lesson._find(name, "lesson.hint").hints
     lines = [line.strip() for line in f"{source}\n{answer}".splitlines() if len(line.strip()) > 40]
 
     assert len(hints) >= 2

@@ -27,7 +27,7 @@ OTHER = [("DOUGLAS", "MCDONNELL DOUGLAS"), ("BOEING", "BEECH"), ("CANADAIR", "CA
 def _amount(answer: Callable[[str], float | None]) -> Iterator[Trial]:
     for text, right in AMOUNTS.items():
         got = answer(text)
-        ok = got is None if right is None else got is not None and abs(got - right) < 1e-9
+        ok = got is None if right is None else got is not None and bool(abs(got - right) < 1e-9)
         yield Trial(f"{text!r}", str(right), got, ok)
 
 
