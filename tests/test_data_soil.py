@@ -74,7 +74,8 @@ def test_the_table_that_was_given_stays_as_it_is_and_a_seed_gives_one_result():
             0.02,
             (
                 "expected a table without the columns that are added (booked, branch, colour, "
-                "fare, height, load, maker, member, points, remarks, source, team, trip, visits, zip), "
+                "fare, height, load, maker, member, points, remarks, source, team, trip, visits, "
+                "zip), "
                 "got one with zip. Rename it: frame.rename(columns={'zip': 'zip_1'})."
             ),
         ),

@@ -94,10 +94,10 @@ def soil(frame: pd.DataFrame, *, seed: int = 0, frac: float = 0.02) -> Soiled:
         column = clean[name]
         able = np.flatnonzero(spec.suits(column).fillna(False).astype(bool))
         rows = np.sort(rng.choice(able, min(len(able), max(4, round(frac * len(able)))), False))
-        dirty[name] = (
-            column.copy() if kind in ("sentinels", "impossible values") else as_text(column)
-        )
-        dirty[name].iloc[rows] = spec.dirty(column.iloc[rows], rng)
+        # wide enough for a number a thousand times as large
+        dirty[name] = column.astype("Int64") if kind in STAY_NUMBERS else as_text(column)
+        made = spec.dirty(column.iloc[rows], rng)
+        dirty[name].iloc[rows] = pd.array(list(made), dtype=dirty[name].dtype)
         planted.append(_truth(kind, name, rows, dirty[name].iloc[rows], column.iloc[rows]))
     soiled = clean.assign(**dirty, source="export 7", remarks=pd.Series(pd.NA, clean.index, "str"))
     planted.append(pd.DataFrame({"kind": "constant columns", "column": ["source", "remarks"]}))
