@@ -53,8 +53,8 @@ def some_texts(seed: int) -> pd.Series:
 
 @pytest.mark.parametrize("block", [1, 100, 4_000_000])
 @pytest.mark.parametrize("most", [-1, 50, 10**9], ids=["all", "either", "rare first"])
-@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("threshold", [0.2, 0.9])
+@pytest.mark.parametrize("seed", range(2))
 def test_pairs_are_those_of_all_cosines_however_they_are_found(
     monkeypatch, block, most, threshold, seed
 ):
@@ -109,6 +109,8 @@ def test_rows_share_a_key_where_all_columns_agree():
     )
 
     assert near.keys(frame, ["tail", "seats"]).tolist() == [0, 0, 1, 2, 2]
+    gaps = pd.DataFrame({"tail": ["N1", "N2", "N1"], "seats": [None, None, None]}, dtype=object)
+    assert near.keys(gaps.astype({"seats": float}), ["tail", "seats"]).tolist() == [0, 1, 0]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
