@@ -13,6 +13,7 @@ __all__ = [
     "report",
     "show",
     "train",
+    "tune",
     "widgets",
 ]
 __version__ = "0.1.0"

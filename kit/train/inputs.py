@@ -24,13 +24,13 @@ def check_rows(where: str, inputs: Tensor, targets: Tensor) -> None:
         )
 
 
-def check_finite(**tensors: Tensor) -> None:
+def check_finite(where: str, **tensors: Tensor) -> None:
     """Refuse NaN and infinities: one of them would make every weight NaN."""
     for what, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             n_bad = int((~torch.isfinite(tensor)).sum())
             raise checks.bad_value(
-                "train.fit",
+                where,
                 expected=f"finite {what}",
                 got=checks.Described(f"{n_bad} NaN or infinite cells"),
                 remedy="Fill the gaps first: data.Encoder does.",
@@ -76,6 +76,7 @@ def check_settings(
 
 
 def check_outputs(
+    where: str,
     outputs: Shaped[Tensor, "few ..."],
     few: Shaped[Tensor, "few ..."],
     y: Shaped[Tensor, "rows ..."],
@@ -83,6 +84,7 @@ def check_outputs(
     """Refuse a model whose outputs do not fit the targets, before a step is taken.
 
     Args:
+        where: the function that was called.
         outputs: of the model, for a few rows.
         few: the targets of these rows.
         y: all targets.
@@ -98,7 +100,7 @@ def check_outputs(
         fits = low >= 0 and outputs.ndim > 1 and outputs.shape[1] > high
     if not fits:
         raise checks.bad_value(
-            "train.fit",
+            where,
             expected=f"{expected}, as the targets of type {y.dtype} ask for",
             got=outputs,
             remedy="Build the model with n_outputs=encoder.n_outputs, or pass loss=….",
