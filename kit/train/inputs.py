@@ -37,6 +37,22 @@ def check_finite(where: str, **tensors: Tensor) -> None:
             )
 
 
+def check_data(where: str, data: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return training and validation rows, or refuse what is no four tensors that fit."""
+    if len(data) != 4 or not all(isinstance(each, Tensor) for each in data):
+        raise checks.bad_type(
+            where,
+            expected="data of four tensors",
+            got=checks.Described(checks.listed([type(each).__name__ for each in data], most=6)),
+            remedy="Pass (X_train, y_train, X_val, y_val).",
+        )
+    X, y, X_val, y_val = data
+    for rows, targets in ((X, y), (X_val, y_val)):
+        check_rows(where, rows, targets)
+        check_finite(where, inputs=rows, targets=targets)
+    return X, y, X_val, y_val
+
+
 def check_least(where: str, **values: int | None) -> None:
     """Refuse counts below 1."""
     for name, value in values.items():

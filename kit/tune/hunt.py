@@ -17,7 +17,10 @@ from kit.tune.space import WHERE
 if TYPE_CHECKING:
     import optuna
 
-GENERATIONS = 2  # of a population: the first at random, the next proposed by what it showed
+# members of a generation: the first is drawn at random, the next proposed by what it showed; a
+# CPU core is full with 64, and two generations of 32 took 1.4 times as long for a loss 0.1 % lower
+GENERATION = {"cpu": 64}
+ON_GPU = 256
 OUT_OF_TIME = "budget_s used up"
 
 Losers = Callable[[Sequence[Outcome]], list[Outcome]]
@@ -80,7 +83,7 @@ class Hunt:
         rungs = Rungs(self._job.epochs)
         for outcome in self._ledger.outcomes().values():
             rungs.note(outcome)
-        size = math.ceil(self._ledger.trials / GENERATIONS)
+        size = GENERATION.get(self._job.X.device.type, ON_GPU)
         while asked := self._ask(size):
             race = Race(self._job, [self._ledger.config(each) for each in asked], together=together)
             self.notes += race.notes

@@ -79,7 +79,7 @@ def search(
         ValueError: a space, a setting or rows out of range; every trial failed; a budget that is
             used up before one trial is through; a storage that is locked, damaged, or another's.
     """
-    given = _rows(data)
+    given = inputs.check_data(WHERE, data)
     inputs.check_least(WHERE, trials=trials, epochs=epochs, batch=batch)
     _check(method, pruner, budget_s, executor)
     parsed = spaces.parse(space, smooth=loss is None and not given[1].is_floating_point())
@@ -124,26 +124,6 @@ def search(
         outcomes=outcomes,
         looks={},
     )
-
-
-def _rows(data: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if len(data) != 4 or not all(isinstance(each, Tensor) for each in data):
-        raise checks.bad_type(
-            WHERE,
-            expected="data of four tensors",
-            got=checks.Described(listed(data)),
-            remedy="Pass (X_train, y_train, X_val, y_val).",
-        )
-    X, y, X_val, y_val = data
-    for some, targets in ((X, y), (X_val, y_val)):
-        inputs.check_rows(WHERE, some, targets)
-        inputs.check_finite(WHERE, inputs=some, targets=targets)
-    return X, y, X_val, y_val
-
-
-def listed(data: Sequence[Any]) -> str:
-    """Name the types of what came in place of four tensors."""
-    return checks.listed([type(each).__name__ for each in data], most=6) or "none"
 
 
 def _check(method: str, pruner: str, budget_s: float | None, executor: Executor | None) -> None:

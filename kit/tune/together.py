@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from kit import train
@@ -17,7 +18,13 @@ from kit.tune.job import Job, Weights
 
 TRACE_FROM = 400  # steps of one shape, from which tracing (0.2 s) is sooner than going without
 CELLS_AT_ONCE = 2**18  # rows times members that are judged at once; memory stays bounded
-DETACH = torch.ops.aten.detach.default
+aten = torch.ops.aten
+SHAPERS = {  # kernels that change nothing where the shape stays
+    aten.detach.default,
+    aten.expand.default,
+    aten.view.default,
+    aten._unsafe_view.default,
+}
 
 Step = Callable[[Weights, Tensor, Tensor], object]
 
@@ -79,6 +86,7 @@ class Together:
                 if isinstance(part, MemberDropout)
             },
         }
+        self._smooth = any(each["label_smoothing"] > 0 for each in training)
         self._traced: Step | None = None
         self._untraceable = False
         self._left = math.ceil(len(job.X) / job.batch) * job.epochs  # steps
@@ -134,7 +142,7 @@ class Together:
 
         def loss(weights: Weights, fractions: Weights, smoothing: Tensor) -> Tensor:
             outputs = functional_call(self._base, weights | fractions, (xb,))
-            return self._job.train_loss(outputs, yb, smoothing.squeeze())
+            return self._job.train_loss(outputs, yb, smoothing.squeeze() if self._smooth else 0.0)
 
         with torch.enable_grad():
             leaf = own["flat"].detach().requires_grad_()
@@ -155,10 +163,7 @@ class Together:
         copies = {name: tensor.clone() for name, tensor in self._own.items()}
         try:
             traced = make_fx(lambda *given: self._step(*given))(copies, xb, yb)
-            for node in traced.graph.find_nodes(op="call_function", target=DETACH):
-                node.replace_all_uses_with(node.args[0])  # autograd's; no gradient is taken here
-            traced.graph.eliminate_dead_code()
-            traced.recompile()
+            _tidy(traced)
             self._traced = traced
         except Exception:  # whatever a model of the user's may raise here
             self._untraceable = True
@@ -175,6 +180,19 @@ class Together:
         rows = max(1, CELLS_AT_ONCE // len(self._own["flat"]))
         outputs = torch.cat([several(weights, xb) for xb in self._job.X_val.split(rows)], dim=1)
         return vmap(self._job.judge)(outputs).tolist()
+
+
+def _tidy(traced: GraphModule) -> None:
+    """Take out in place what vmap and autograd wrote down but what changes nothing."""
+    for node in traced.graph.nodes:
+        same = node.target is aten.mul.Scalar and node.args[1] == 1
+        if node.target in SHAPERS:
+            before, after = (each.meta["tensor_meta"] for each in (node.args[0], node))
+            same = (before.shape, before.stride) == (after.shape, after.stride)
+        if same:
+            node.replace_all_uses_with(node.args[0])
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
 
 
 def _with_own_dropout(model: nn.Module) -> nn.Module:
