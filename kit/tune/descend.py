@@ -13,7 +13,7 @@ from kit.base.results import Result, result, short
 
 WHERE = "tune.descend"
 LOOKS = 16  # points of the path at which the curvature is measured
-SWEEPS = 100  # of power iteration, at most; it stops once it stands still
+DIRECTIONS = 30  # of the space in which it is sought; exact up to as many dimensions
 FLAT = 1e-4  # an arrival: the gradient is this much of what it was at the start
 METHODS = ("gd", "momentum", "adagrad", "adam")
 
@@ -158,38 +158,29 @@ def _curvatures(objective: Objective, points: list[Tensor]) -> list[float]:
 
 
 def _largest(objective: Objective, point: Tensor) -> float:
-    """Find the largest eigenvalue of the Hessian by power iteration, without ever forming it."""
+    """Find the largest eigenvalue of the Hessian without forming it, by Lanczos' method."""
     leaf = point.clone().requires_grad_()
     (slope,) = torch.autograd.grad(objective(leaf).sum(), leaf, create_graph=True)
     if not slope.requires_grad:
         return 0.0  # a plane
-
-    def bend(direction: Tensor) -> Tensor:
-        (bent,) = torch.autograd.grad(
-            slope, leaf, direction, retain_graph=True, materialize_grads=True
-        )
-        return bent
-
-    first = _dominant(bend, point, shift=0.0)
-    if first >= 0 or not math.isfinite(first):
-        return first
-    # the strongest bends down; seen from its value, the one that bends up most is the strongest
-    return _dominant(bend, point, shift=-first) + first
-
-
-def _dominant(bend: Callable[[Tensor], Tensor], like: Tensor, *, shift: float) -> float:
-    """Return the eigenvalue of the largest size of the Hessian plus `shift`."""
     generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
-    value = 0.0
-    for _ in range(SWEEPS):
-        direction = direction / direction.norm()
-        bent = bend(direction) + shift * direction
-        before, value = value, float((direction * bent).sum())
-        if bent.norm() == 0 or abs(value - before) <= 1e-9 * abs(value):
-            break
-        direction = bent
-    return value
+    direction = torch.randn(point.numel(), generator=generator, dtype=point.dtype).to(point.device)
+    basis: list[Tensor] = []
+    bent: list[Tensor] = []
+    for _ in range(min(point.numel(), DIRECTIONS)):
+        before = direction.norm()
+        for each in basis * 2:  # twice: once leaves what rounding did
+            direction = direction - (direction @ each) * each
+        if not direction.norm() > 1e-10 * before:
+            break  # nothing new in it
+        basis.append(direction / direction.norm())
+        (bend,) = torch.autograd.grad(
+            slope, leaf, basis[-1].view_as(leaf), retain_graph=True, materialize_grads=True
+        )
+        bent.append(bend.flatten())
+        direction = bent[-1]
+    small = torch.stack(basis) @ torch.stack(bent).T
+    return float(torch.linalg.eigvalsh(small)[-1]) if small.isfinite().all() else math.nan
 
 
 def _limit(method: str, curvature: float) -> float:

@@ -99,17 +99,19 @@ class Hunt:
 
     def _ask(self, most: int) -> "list[optuna.Trial]":
         asked: list[optuna.Trial] = []
-        while len(asked) < most and not self._is_late() and (trial := self._ledger.ask()):
+        late = self._epochs_run > 0 and self._is_late()
+        while len(asked) < most and not late and (trial := self._ledger.ask()):
             asked.append(trial)
         return asked
 
     def _run(self, race: Race, asked: "Sequence[optuna.Trial]", losers: Losers) -> None:
         untold = list(zip(asked, race.outcomes, strict=True))
-        for _ in range(self._job.epochs):
+        for left in reversed(range(self._job.epochs)):
             self._epochs_run += len(race.running)
             race.epoch()
-            race.drop(losers(race.running), "behind the others")
-            if self._is_late():
+            if left:
+                race.drop(losers(race.running), "behind the others")
+            if left and self._is_late():
                 self._check_enough()
                 race.drop(race.running, OUT_OF_TIME)
             untold = self._tell(untold)
