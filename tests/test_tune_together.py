@@ -290,3 +290,21 @@ def test_auto_goes_by_the_clock(together_s, engine, monkeypatch):
     way = "together" if engine is Together else "one by one"
     ratio = f"{4 / together_s:.1f}"
     assert race.notes == [f"4 {way}: a step is {ratio} times as fast together"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_256_members_are_trained_at_once_and_agree_with_the_loop():
+    y, y_val = (TARGETS["yes/no"](each) for each in (X, X_VAL))
+    given = [each.cuda() for each in (X, y, X_VAL, y_val)]
+    the_job = Job(net, *given, epochs=3, batch=32, seed=0, loss=None)
+    configs = [{"lr": 10 ** (-3 + 3 * i / 255), "momentum": 0.5} for i in range(256)]
+
+    many = raced(the_job, configs, together=True)
+
+    assert len(many._groups) == 1
+    assert len(many._groups[0][1]) == 256
+    for i in (0, 100, 200):
+        alone = raced(the_job, [configs[i]], together=False).outcomes[0]
+        assert many.outcomes[i].losses == pytest.approx(alone.losses, rel=5e-3)
+        assert all(weight.is_cuda for weight in many.outcomes[i].weights.values())
