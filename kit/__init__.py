@@ -16,6 +16,7 @@ __all__ = [
     "select",
     "show",
     "train",
+    "tune",
     "widgets",
 ]
 __version__ = "0.1.0"

@@ -1,6 +1,8 @@
 """Seeds: the same number gives the same run on the same machine."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -47,6 +49,27 @@ def generator(seed: int, *stream: int) -> torch.Generator:
     # a spawn key, not more entropy: that is padded with zeros, and (seed, 0) would be (seed,)
     state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+@contextmanager
+def drawing(seed: int, *stream: int, where: torch.device | None = None) -> Iterator[None]:
+    """Let torch's global numbers come from one stream inside the block, and as before after it.
+
+    Args:
+        seed: the run's seed.
+        stream: integers from 0 that name the stream.
+        where: the device whose numbers are drawn; None is the CPU.
+
+    Example:
+        >>> with drawing(0, 7):
+        ...     a = torch.rand(1)
+        >>> bool(a == torch.rand(1, generator=generator(0, 7)))
+        True
+    """
+    devices = [where] if where is not None and where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(generator(seed, *stream).initial_seed())
+        yield
 
 
 def _bad(where: str, expected: str, got: int) -> ValueError:

@@ -24,17 +24,33 @@ def check_rows(where: str, inputs: Tensor, targets: Tensor) -> None:
         )
 
 
-def check_finite(**tensors: Tensor) -> None:
+def check_finite(where: str, **tensors: Tensor) -> None:
     """Refuse NaN and infinities: one of them would make every weight NaN."""
     for what, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             n_bad = int((~torch.isfinite(tensor)).sum())
             raise checks.bad_value(
-                "train.fit",
+                where,
                 expected=f"finite {what}",
                 got=checks.Described(f"{n_bad} NaN or infinite cells"),
                 remedy="Fill the gaps first: data.Encoder does.",
             )
+
+
+def check_data(where: str, data: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return training and validation rows, or refuse what is no four tensors that fit."""
+    if len(data) != 4 or not all(isinstance(each, Tensor) for each in data):
+        raise checks.bad_type(
+            where,
+            expected="data of four tensors",
+            got=checks.Described(checks.listed([type(each).__name__ for each in data], most=6)),
+            remedy="Pass (X_train, y_train, X_val, y_val).",
+        )
+    X, y, X_val, y_val = data
+    for rows, targets in ((X, y), (X_val, y_val)):
+        check_rows(where, rows, targets)
+        check_finite(where, inputs=rows, targets=targets)
+    return X, y, X_val, y_val
 
 
 def check_least(where: str, **values: int | None) -> None:
@@ -76,6 +92,7 @@ def check_settings(
 
 
 def check_outputs(
+    where: str,
     outputs: Shaped[Tensor, "few ..."],
     few: Shaped[Tensor, "few ..."],
     y: Shaped[Tensor, "rows ..."],
@@ -83,6 +100,7 @@ def check_outputs(
     """Refuse a model whose outputs do not fit the targets, before a step is taken.
 
     Args:
+        where: the function that was called.
         outputs: of the model, for a few rows.
         few: the targets of these rows.
         y: all targets.
@@ -98,7 +116,7 @@ def check_outputs(
         fits = low >= 0 and outputs.ndim > 1 and outputs.shape[1] > high
     if not fits:
         raise checks.bad_value(
-            "train.fit",
+            where,
             expected=f"{expected}, as the targets of type {y.dtype} ask for",
             got=outputs,
             remedy="Build the model with n_outputs=encoder.n_outputs, or pass loss=….",

@@ -4,7 +4,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +145,11 @@ def fit(
     rows = [each.to(where) for each in (X, y, *(validation or ()))]
     for given, targets in zip(rows[::2], rows[1::2], strict=True):
         inputs.check_rows("train.fit", given, targets)
-        inputs.check_finite(inputs=given, targets=targets)
+        inputs.check_finite("train.fit", inputs=given, targets=targets)
     X, y, *rest = rows
     if loss is None:
         loss = loss_for(y)
-        inputs.check_outputs(predict(model, X[:2]), y[:2], y)
+        inputs.check_outputs("train.fit", predict(model, X[:2]), y[:2], y)
     opt = optimizer(
         model.parameters(), lr=lr, weight_decay=weight_decay, **_fused(optimizer, where)
     )
@@ -168,7 +168,8 @@ def fit(
         for epoch in progress.track(range(first, 0 if state.stopped else epochs), label="epoch"):
             losses = []
             model.train()
-            with _dropout_seeded(seed, epoch, where):
+            # dropout from the epoch's own seed, so that a resumed run draws the same
+            with seeds.drawing(seed, epoch, 1 + _rank(), where=where):
                 for xb, yb in batches(X, y, batch=batch, seed=seed, epoch=epoch):
                     with casts:
                         value = loss(model(xb), yb)
@@ -279,15 +280,6 @@ def _autocast(
     if precision == "bfloat16":
         return torch.autocast(where.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-@contextmanager
-def _dropout_seeded(seed: int, epoch: int, where: torch.device) -> Iterator[None]:
-    """Draw dropout from the epoch's own seed, so that a resumed run draws the same."""
-    devices = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seeds.generator(seed, epoch, 1 + _rank()).initial_seed())
-        yield
 
 
 def _rank() -> int:

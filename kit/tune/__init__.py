@@ -1,0 +1,22 @@
+"""Tune: descend and see why, search many configurations at once, choose the size of a model."""
+
+from kit.tune.descend import Path, descend
+from kit.tune.landscape import Landscape, landscape
+from kit.tune.rates import LrRange, lr_range
+from kit.tune.search import search
+from kit.tune.sizes import Sizes, sizes
+from kit.tune.tuning import Tested, Tuning
+
+__all__ = [
+    "Landscape",
+    "LrRange",
+    "Path",
+    "Sizes",
+    "Tested",
+    "Tuning",
+    "descend",
+    "landscape",
+    "lr_range",
+    "search",
+    "sizes",
+]

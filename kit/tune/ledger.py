@@ -1,0 +1,290 @@
+"""The book of trials: what was proposed, who trains it, how it ended; it outlives its process."""
+
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from kit.base import checks
+from kit.base import seed as seeds
+from kit.tune.job import Outcome
+from kit.tune.space import WHERE, Space
+
+if TYPE_CHECKING:
+    import optuna
+
+STUDY = "tune"  # the name also decides the bracket of Hyperband, so it is always the same
+GRACE_S = 1.0  # that a new trial may be without an owner
+LOCK_S = 60.0  # that another process may hold the journal; it writes for milliseconds
+
+Sampler = Callable[[int], "optuna.samplers.BaseSampler"]
+
+
+class Ledger:
+    """Trials of one search, in memory or in a journal that several processes share."""
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        trials: int,
+        sampler: Sampler,
+        pruner: "optuna.pruners.BasePruner",
+        seed: int,
+        storage: "str | Path | optuna.storages.BaseStorage | None",
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Open the book; what processes that died left unfinished is proposed again.
+
+        Raises:
+            ValueError: the storage is locked or damaged, or holds another search.
+        """
+        import optuna
+
+        self._space, self.trials, self._distributions = space, trials, space.distributions()
+        self._states = optuna.trial.TrialState
+        self._mine: dict[int, optuna.Trial] = {}
+        with _told(storage):
+            if isinstance(storage, str | Path):
+                storage = _opened(Path(storage))
+            self._storage = storage or optuna.storages.InMemoryStorage()
+            self.study = optuna.create_study(
+                study_name=STUDY,
+                storage=self._storage,
+                sampler=_seeded(sampler, seed),
+                pruner=pruner,
+                load_if_exists=True,
+            )
+        self._check_same(dict(settings))
+        self._recover()
+
+    def ask(self) -> "optuna.Trial | None":
+        """Return the next trial; None once there are as many as were asked for."""
+        if len(self._counted()) >= self.trials:
+            return None
+        trial = self.study.ask(self._distributions)
+        trial.set_user_attr("owner", _owner())
+        self._mine[trial.number] = trial
+        earlier = [each for each in self._counted() if each.number < trial.number]
+        if len(earlier) >= self.trials:  # another process asked at the same moment
+            self._abandon(trial.number, again=False)
+            return None
+        return trial
+
+    def config(self, trial: "optuna.Trial") -> dict[str, Any]:
+        """Return the configuration of a trial."""
+        return self._space.config(trial.params)
+
+    def tell(self, trial: "optuna.Trial", outcome: Outcome) -> None:
+        """Write down how a trial ended."""
+        trial.set_user_attr("losses", outcome.losses)
+        trial.set_user_attr("why", outcome.why)
+        state = {"done": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}[outcome.state]
+        if state == "PRUNED":
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The reported value is ignored")
+                trial.report(outcome.best, len(outcome.losses))  # by which TPE ranks it
+        value = outcome.best if state == "COMPLETE" else None
+        self.study.tell(trial, value, state=self._states[state])
+        del self._mine[trial.number]
+
+    def give_back(self) -> None:
+        """Let what this process has begun and not ended be proposed again."""
+        for number in list(self._mine):
+            self._abandon(number, again=True)
+
+    def outcomes(self) -> dict[int, Outcome]:
+        """Return every finished trial by its number."""
+        names = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
+        return {
+            trial.number: Outcome(
+                config=self._space.config(trial.params),
+                losses=trial.user_attrs.get("losses", []),
+                state=names[trial.state.name],
+                why=trial.user_attrs.get("why", ""),
+            )
+            for trial in self._counted()
+            if trial.state.is_finished()
+        }
+
+    @property
+    def running(self) -> int:
+        """How many trials others are busy with."""
+        return sum(not trial.state.is_finished() for trial in self._counted())
+
+    def _counted(self) -> "list[optuna.trial.FrozenTrial]":
+        """Return the trials that somebody began and did not abandon."""
+        return [
+            trial
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state != self._states.WAITING and "abandoned" not in trial.user_attrs
+        ]
+
+    def _recover(self) -> None:
+        """Abandon the trials of processes that are no more."""
+        if any("owner" not in trial.user_attrs for trial in self._unfinished()):
+            time.sleep(GRACE_S)  # its process may be about to sign
+        for trial in self._unfinished():
+            if not _is_alive(trial.user_attrs.get("owner")):
+                self._abandon(trial.number, again=True)
+
+    def _unfinished(self) -> "list[optuna.trial.FrozenTrial]":
+        return [trial for trial in self._counted() if trial.state == self._states.RUNNING]
+
+    def _abandon(self, number: int, *, again: bool) -> None:
+        import optuna
+
+        study_id = self._storage.get_study_id_from_name(STUDY)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        params = self.study.get_trials(deepcopy=False)[number].params
+        try:
+            # marked first: once it is told, it must never count as finished
+            self._storage.set_trial_user_attr(trial_id, "abandoned", True)
+            self.study.tell(number, state=self._states.FAIL)
+        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+            return  # another process was faster
+        self._mine.pop(number, None)
+        if again:
+            self.study.enqueue_trial(params)
+
+    def _check_same(self, settings: dict[str, Any]) -> None:
+        told = json.loads(json.dumps(settings, default=repr))
+        saved = self.study.user_attrs.get("settings")
+        if saved is None:
+            self.study.set_user_attr("settings", told)
+        elif saved != told:
+            name = next(key for key in told if saved.get(key) != told[key])
+            raise checks.bad_value(
+                WHERE,
+                expected=f"the search that the storage holds, {name}={saved.get(name)!r}",
+                got=checks.Described(f"{name}={told[name]!r}"),
+                remedy="Pass the same settings and rows to go on, or another storage=.",
+            )
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep Optuna from logging and from warning that parts of it are new."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _seeded(make: Sampler, seed: int) -> "optuna.samplers.BaseSampler":
+    """Draw every trial from a stream of its own, so that a restart repeats none before it."""
+    import optuna
+
+    class Seeded(optuna.samplers.BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            stream = seeds.generator(seed, trial.number).initial_seed()
+            self._inner = make(stream % 2**32)
+            return self._inner.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            return self._inner.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, *given: Any) -> Any:
+            return self._inner.sample_independent(*given)
+
+    return Seeded()
+
+
+def _opened(path: Path) -> "optuna.storages.BaseStorage":
+    """Open a journal, without the half line that a process was killed while writing."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(path)
+    backend = JournalFileBackend(str(path), lock_obj=lock)
+    lock.acquire()
+    try:
+        *lines, rest = path.read_bytes().split(b"\n")
+        for line in lines:  # Optuna would find a damaged last line only after the next one
+            json.loads(line)["op_code"]
+        if rest:
+            os.truncate(path, path.stat().st_size - len(rest))
+    finally:
+        lock.release()
+    return JournalStorage(backend)
+
+
+def _lock(path: Path) -> Any:
+    """Return a lock that the system releases when its process is killed, where there is one."""
+    from optuna.storages.journal import JournalFileOpenLock
+
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return JournalFileOpenLock(str(path))
+
+    class KernelLock:
+        def acquire(self) -> bool:
+            self._file = Path(f"{path}.lock").open("a")  # noqa: SIM115  until it is released
+            until = time.monotonic() + LOCK_S
+            while True:
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise TimeoutError(
+                            f"locked by another process for {LOCK_S:.0f} s"
+                        ) from None
+                    time.sleep(0.002)
+                else:
+                    return True
+
+        def release(self) -> None:
+            self._file.close()
+
+    return KernelLock()
+
+
+@contextmanager
+def _told(storage: Any) -> Iterator[None]:
+    """Say in one line what is wrong with a journal."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if not isinstance(storage, str | Path):
+            raise
+        name = Path(storage).name
+        told = error.strerror or str(error) if isinstance(error, OSError) else "a damaged file"
+        raise checks.bad_value(
+            WHERE,
+            expected=f"a journal of trials that can be read and written as {name}",
+            got=checks.Described(told),
+            remedy="Pass another storage= to start anew, or mend the file.",
+        ) from None
+
+
+def _owner() -> list[Any]:
+    process = psutil.Process()
+    return [socket.gethostname(), process.pid, process.create_time()]
+
+
+def _is_alive(owner: list[Any] | None) -> bool:
+    """Tell whether the process that signed a trial still runs; of another machine, say yes."""
+    if owner is None:
+        return False
+    host, pid, born = owner
+    if host != socket.gethostname():
+        return True
+    try:
+        return psutil.Process(pid).create_time() == born
+    except psutil.NoSuchProcess:
+        return False
