@@ -139,6 +139,16 @@ def test_a_combination_of_others_does_no_harm(seed):
         assert row["r2"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_combination_of_others_is_refused_going_backward(seed):
+    X, y = table(seed)
+    X["sum"] = X["f0"] - 3 * X["f1"] + X["f2"]
+
+    with pytest.raises(ValueError, match="a combination of others, got 'sum', which is"):
+        select.backward(X, y)
+    assert len(select.backward(X, y, alpha=1.0, n=3).chosen) == 3
+
+
 def test_a_constant_column_adds_nothing():
     X, y = table(9)
     X["one"] = 1.0
