@@ -159,12 +159,18 @@ def test_growing_can_be_repeated_and_words_can_label_rows():
 # noise
 
 
-def test_noise_moves_quantities_by_its_scale_and_leaves_all_else():
-    grown = augment.noise(PARTS, scale=0.1, copies=20)
+def test_noise_leaves_codes_categories_dates_and_the_target():
+    grown = augment.noise(PARTS, scale=3.0)
 
     parents = PARTS.train.loc[grown.parents["parent"]]
     for name in ("engines", "carrier", "night", "day", "late"):
         assert grown.rows[name].reset_index(drop=True).equals(parents[name].reset_index(drop=True))
+
+
+def test_noise_moves_quantities_by_its_scale_and_keeps_gaps():
+    grown = augment.noise(PARTS, scale=0.1, copies=20)
+
+    parents = PARTS.train.loc[grown.parents["parent"]]
     assert (grown.rows["gust"].isna().to_numpy() == parents["gust"].isna().to_numpy()).all()
     moved = grown.rows["gust"].to_numpy() - parents["gust"].to_numpy()
     low, high = PARTS.train["gust"].quantile([0.25, 0.75])

@@ -37,7 +37,7 @@ def theirs(X, y, *, n, way, alpha, score, cv) -> set[str]:
 @settings(max_examples=6)
 @given(st.integers(0, 10**6), st.integers(1, 7), st.sampled_from([0.0, 3.0, 1e4]))
 def test_the_choice_is_that_of_scikit_learn(way, score, seed, n, alpha):
-    X, y = table(seed)
+    X, y = table(seed, n=118)  # folds of 30, 30, 29 and 29 rows
 
     found = WAYS[way](X, y, n=n, alpha=alpha, score=score, folds=4)
 
@@ -122,6 +122,31 @@ def test_a_column_that_says_what_another_said_adds_nothing():
 
     assert found.chosen.index("f0") < found.chosen.index("f0 again")
     assert found.table.set_index("feature").loc["f0 again", "forward"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_combination_of_others_does_no_harm(seed):
+    X, y = table(seed)
+    X["sum"] = X["f0"] - 3 * X["f1"] + X["f2"]
+    X["half"] = X["sum"] / 2 + 1
+
+    found = select.forward(X, y, n=10)
+
+    details = found.details["forward"]
+    for step, row in details.iterrows():
+        names = list(details["feature"][: step + 1])
+        expected = cross_val_score(LinearRegression(), X[names], y, cv=5).mean()
+        assert row["r2"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_combination_of_others_is_refused_going_backward(seed):
+    X, y = table(seed)
+    X["sum"] = X["f0"] - 3 * X["f1"] + X["f2"]
+
+    with pytest.raises(ValueError, match="a combination of others, got 'sum', which is"):
+        select.backward(X, y)
+    assert len(select.backward(X, y, alpha=1.0, n=3).chosen) == 3
 
 
 def test_a_constant_column_adds_nothing():
