@@ -68,7 +68,8 @@ same repairs as people write them, column by column, without any ledger. skrub a
 what they have verbs for, which is less."""
 LOOKED = f"""\
 `ratio_cpu`: how many times as long as `clean.look` a variant takes. {PROFILE} needs pandas below 3,
-so it runs by the Python that {PROFILE_PYTHON} names, on the same frame, one round after another."""
+so it runs by the Python that {PROFILE_PYTHON} names (with pyarrow), on the same frame, afterwards.
+"""
 KINDS = "What was planted, and what became of it; a healthy cell that changes is counted as harmed."
 MEMORY = """\
 Each in a process of its own: the most memory held while cleaning, the dirty frame counted in, and

@@ -1,6 +1,6 @@
 """Columns of any eager frame as distinct values and codes, so that each value is cleaned once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ def encode(series: nw.Series) -> Encoded | None:
         return None
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
-    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+    if pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
@@ -66,7 +66,11 @@ def encode(series: nw.Series) -> Encoded | None:
         return Encoded(array[:0], np.full(len(array), GAP, np.int32))
     coded = array.dictionary_encode()
     codes = coded.indices.fill_null(GAP).to_numpy(zero_copy_only=False)
-    return Encoded(coded.dictionary, codes)
+    values = coded.dictionary
+    # only now: a cast of all rows would copy them
+    return Encoded(
+        values.cast(pa.string()) if pa.types.is_large_string(values.type) else values, codes
+    )
 
 
 def _arrow(native: Any) -> pa.Array | None:
@@ -100,23 +104,28 @@ def run(expression: nw.Expr, values: pa.Array) -> pa.Array:
     return table.select(x=expression).to_native()["x"].combine_chunks()
 
 
-def put(frame: nw.DataFrame, columns: dict[str, pa.Array], index: pd.Index | None) -> nw.DataFrame:
+def put(
+    frame: nw.DataFrame, made: Iterator[tuple[str, pa.Array]], index: pd.Index | None
+) -> nw.DataFrame:
     """Put columns into a frame, in the types that its library has for them.
 
     Args:
         frame: what stays, of all rows that stay.
-        columns: what is new.
+        made: name and cells of what is new, one after another: two forms of all columns at once
+            would be the peak of the memory.
         index: of the rows, where the library has one: a frame of no columns has lost it.
     """
-    if not columns:
-        return frame
-    table = pa.table(columns)
-    if index is not None:
-        made = table.to_pandas(types_mapper=NULLABLE.get).set_index(index)
-    else:
-        made = nw.from_arrow(table, backend=frame.implementation).to_native()
-    series = nw.from_native(made, eager_only=True)
-    return frame.with_columns(*(series[name] for name in columns)) if frame.columns else series
+    series = []
+    for name, cells in made:
+        if index is None:
+            native = nw.from_arrow(pa.table({name: cells}), backend=frame.implementation)
+            series.append(native[name])
+        else:
+            column = cells.to_pandas(types_mapper=NULLABLE.get).set_axis(index).rename(name)
+            series.append(nw.from_native(column, series_only=True))
+    if frame.columns:
+        return frame.with_columns(*series)
+    return series[0].to_frame().with_columns(*series) if series else frame
 
 
 def first_rows(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:

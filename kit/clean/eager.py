@@ -1,6 +1,6 @@
 """Carry steps out on a frame in memory: each distinct value once, however many rows hold it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,14 +53,18 @@ class Eager:
         return self._change(step, step.column)
 
     def result(self) -> nw.DataFrame:
-        """Return the frame with all changes."""
+        """Return the frame with all changes; it can be asked for once."""
         same = [name for name in self.names if name not in self.changed]
         # only what stays is taken over: a copy of a column that is replaced would be for nothing
         frame = self.frame.select(same)
         frame = frame if self.kept is None or not same else _rows(frame, self.kept)
-        new = {name: self._code(name) for name in self.names if name in self.changed}
-        made = {name: coded.decoded() for name, coded in new.items() if coded}
-        return columns.put(frame, made, self._index()).select(self.names)
+        return columns.put(frame, self._made(), self._index()).select(self.names)
+
+    def _made(self) -> Iterator[tuple[str, pa.Array]]:
+        for name in self.names:
+            coded = self.coded.pop(name, None)  # no longer needed, and large
+            if coded is not None and name in self.changed:
+                yield name, coded.decoded()
 
     def _index(self) -> pd.Index | None:
         native = self.frame.to_native()

@@ -51,7 +51,9 @@ def look_at_text(found: Found, name: str, coded: Encoded) -> str:
     counts = coded.counts
     bare = words.str.strip(BLANKS)
     _blanks(found, name, words, bare, counts)
-    merged = pd.Series(counts).groupby(bare.array).sum()
+    merged = pd.Series(counts, index=bare)
+    if (bare != words).any():
+        merged = merged.groupby(level=0).sum()
     is_null = merged.index.isin([*NULL_TOKENS, *MORE_NULLS, *PERHAPS_NULLS])
     present = pd.Series(merged.index[~is_null].array, dtype="str")
     rows = merged[~is_null].to_numpy()

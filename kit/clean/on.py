@@ -16,6 +16,7 @@ from kit.clean import columns
 from kit.clean import table as tables
 from kit.clean.columns import GAP
 
+LOCAL_LIMIT = "spark.sql.execution.arrow.localRelationThreshold"
 JAVA = "Install it: apt-get install openjdk-17-jre-headless, or conda install openjdk=17"
 
 
@@ -128,7 +129,13 @@ def _to_spark(table: pa.Table) -> Any:
     if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
         raise ModuleNotFoundError(f"clean.on: expected Java for PySpark, got none. {JAVA}")
     session = sql.SparkSession.getActiveSession() or sql.SparkSession.builder.getOrCreate()
-    return session.createDataFrame(table)
+    # a table inside the query itself is looked through with every step that is written into it
+    before = session.conf.get(LOCAL_LIMIT)
+    session.conf.set(LOCAL_LIMIT, "0")
+    try:
+        return session.createDataFrame(table)
+    finally:
+        session.conf.set(LOCAL_LIMIT, before)
 
 
 def _need(package: str) -> Any:

@@ -58,7 +58,7 @@ def missing(x: nw.Expr, *, values: Sequence) -> nw.Expr:
 
 def limits(x: nw.Expr, *, low: float | None = None, high: float | None = None) -> nw.Expr:
     """Turn numbers below `low` or above `high` into missing ones."""
-    inside = x == x
+    inside = ~x.is_null()
     if low is not None:
         inside &= x >= low
     if high is not None:

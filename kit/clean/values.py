@@ -122,9 +122,10 @@ def _unit(parts: pd.DataFrame) -> pd.Series | None:
     unit = before + parts["inner"].str.strip() + after
     known = {*CURRENCIES, "%", ""}
     by_lower = {name.lower(): name for name in (*CURRENCIES, *UNITS, "%")}
-    named = unit.str.lower().map(by_lower).where(unit != "", "")
-    if named.isna().any():
+    names = {word: by_lower.get(word.lower(), word) for word in unit.unique()}
+    if not known | set(UNITS) >= set(names.values()):
         return None
+    named = unit.map(names)
     # 5 % and 5 mi, but not % 5 and mi 5
     if ((before != "") & ~named.isin(known - {"%", ""})).any():
         return None
@@ -146,7 +147,7 @@ def _names_of_digits(parts: pd.DataFrame, unit: pd.Series) -> bool:
     if digits.str.contains("^0[0-9]").any():
         return True
     is_phone = (parts["sign"] == "+") & digits.str.fullmatch("[0-9]+") & (unit == "")
-    too_long = digits.str.replace("[^0-9].*$", "", regex=True).str.len() > rules.MAX_DIGITS
+    too_long = digits.str.contains(f"^[0-9]{{{rules.MAX_DIGITS + 1}}}")
     return bool(is_phone.any() or too_long.any())
 
 
@@ -224,7 +225,7 @@ def _factors(
     parts: pd.DataFrame, unit: pd.Series, decimal: str
 ) -> tuple[dict[str, float], tuple[str, str] | None]:
     """Return what each unit is multiplied by, or why it cannot be told."""
-    names = sorted(set(unit) - {""})
+    names = sorted(set(unit.unique()) - {""})
     if not names:
         return {}, None
     if len(names) == 1 and names[0] != "%":
