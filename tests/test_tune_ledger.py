@@ -14,6 +14,7 @@ from torch import nn
 
 from kit import tune
 from kit.tune import ledger as ledgers
+from kit.tune import space as spaces
 
 X = torch.randn(60, 3, generator=torch.Generator().manual_seed(1))
 DATA = (X[:40], X[:40, 0] > 0, X[40:], X[40:, 0] > 0)
@@ -213,6 +214,34 @@ def test_two_processes_share_the_trials(tmp_path, method):
     assert len(found.table) == 30
     assert found.table["lr"].nunique() == 30
     assert owners == set(children)
+
+
+def test_of_two_who_ask_for_the_last_trial_at_the_same_moment_one_gets_it(tmp_path):
+    import optuna
+
+    def opened():
+        return ledgers.Ledger(
+            spaces.parse(SPACE, smooth=True),
+            trials=1,
+            sampler=lambda seed: optuna.samplers.RandomSampler(seed=seed),
+            pruner=optuna.pruners.NopPruner(),
+            seed=0,
+            storage=tmp_path / "shared.journal",
+            settings={},
+        )
+
+    one, two = opened(), opened()
+    ask, got = one.study.ask, []
+
+    def ask_after_the_other(*given):
+        got.append(two.ask())
+        return ask(*given)
+
+    one.study.ask = ask_after_the_other
+
+    assert one.ask() is None
+    assert got[0].number == 0
+    assert one.running == two.running == 1
 
 
 def test_what_another_process_is_busy_with_is_left_to_it(tmp_path):

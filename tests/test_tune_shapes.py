@@ -35,13 +35,12 @@ def same(one, two) -> bool:
 
 
 def test_on_a_line_of_known_curvature_it_flies_off_above_the_limit():
-    def line():
-        return nn.Linear(1, 1, bias=False)
-
+    line = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(line.weight, -2.0)
     x, y = torch.ones(2, 1), torch.tensor([0.0, 2.0])  # (w - 1)² + 1: L = 2, the limit is 1
     batches = [(x, y), (x, y + 0.2)]  # two, so that no batch is ever at rest
 
-    found = tune.lr_range(line(), batches, low=1e-3, high=100.0, steps=200)
+    found = tune.lr_range(line, batches, low=1e-3, high=100.0, steps=200)
 
     assert 0.001 < found.lr < 1.0
     assert 1.0 < found.diverged_at < 10.0

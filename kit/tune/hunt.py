@@ -17,8 +17,8 @@ from kit.tune.space import WHERE
 if TYPE_CHECKING:
     import optuna
 
-# members of a generation: the first is drawn at random, the next proposed by what it showed; a
-# CPU core is full with 64, and two generations of 32 took 1.4 times as long for a loss up to 0.3 % lower
+# members of a generation: the first is drawn at random, the next proposed by what it showed; a CPU
+# core is full with 64: two generations of 32 took 1.4 times as long for a loss up to 0.3 % lower
 GENERATION = {"cpu": 64}
 ON_GPU = 256
 OUT_OF_TIME = "budget_s used up"
