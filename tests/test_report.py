@@ -478,7 +478,7 @@ def tables(tmp_path_factory):
     frame["kind"] = np.select([a < -0.4, a < 0.4], ["low", "mid"], "high")
     frame["day"] = pd.date_range("2024-01-01", periods=300).strftime("%Y-%m-%d")
     frame.to_csv(root / "mine.csv", index=False)
-    mine = {"data": str(root / "mine.csv"), "epochs": 8, "columns": "a,b"}
+    mine = {"data": str(root / "mine.csv"), "epochs": 8, "columns": ["a", "b"]}
     asked = {
         "quantity": mine | {"target": "size"},
         "classes": mine | {"target": "kind", "time": "day"},
