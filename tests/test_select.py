@@ -291,6 +291,12 @@ def test_most_votes_choose_then_the_mean_rank():
     )
 
 
+def test_votes_count_before_ranks():
+    found = select.compare(*(selection(f"{first}b", f"{first}b") for first in "acd"), votes=1)
+
+    assert found.chosen == ("b", "a", "c", "d")
+
+
 def test_jaccard_is_shared_over_all_that_either_chose():
     found = select.compare(selection("one", "abc"), selection("two", "bcd"), selection("six", ""))
 
