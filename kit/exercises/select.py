@@ -11,7 +11,7 @@ LOG2 = float(np.log(2))
 
 def _information(answer: Callable[..., float]) -> Iterator[Trial]:
     x = ["a", "b"] * 8
-    cases = [
+    cases: list[tuple[str, list, list, float]] = [
         ("a column and itself", x, x, LOG2),
         ("a column and itself under other names", x, [0 if each == "a" else 7 for each in x], LOG2),
         ("two columns that have nothing to do with each other", x, ["u", "u", "v", "v"] * 4, 0.0),
