@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from kit import tune
 from kit.tune import ledger as ledgers
 from kit.tune import space as spaces
+from kit.tune.job import Outcome
 
 X = torch.randn(60, 3, generator=torch.Generator().manual_seed(1))
 DATA = (X[:40], X[:40, 0] > 0, X[40:], X[40:, 0] > 0)
@@ -133,6 +135,7 @@ def in_a_process_of_its_own(call) -> int:
         try:
             call()
         except BaseException:
+            traceback.print_exc()
             os._exit(1)
         os._exit(0)
     return child
@@ -216,21 +219,22 @@ def test_two_processes_share_the_trials(tmp_path, method):
     assert owners == set(children)
 
 
-def test_of_two_who_ask_for_the_last_trial_at_the_same_moment_one_gets_it(tmp_path):
+def opened(path, *, trials=1):
     import optuna
 
-    def opened():
-        return ledgers.Ledger(
-            spaces.parse(SPACE, smooth=True),
-            trials=1,
-            sampler=lambda seed: optuna.samplers.RandomSampler(seed=seed),
-            pruner=optuna.pruners.NopPruner(),
-            seed=0,
-            storage=tmp_path / "shared.journal",
-            settings={},
-        )
+    return ledgers.Ledger(
+        spaces.parse(SPACE, smooth=True),
+        trials=trials,
+        sampler=lambda seed: optuna.samplers.RandomSampler(seed=seed),
+        pruner=optuna.pruners.NopPruner(),
+        seed=0,
+        storage=path,
+        settings={},
+    )
 
-    one, two = opened(), opened()
+
+def test_of_two_who_ask_for_the_last_trial_at_the_same_moment_one_gets_it(tmp_path):
+    one, two = (opened(tmp_path / "shared.journal") for _ in range(2))
     ask, got = one.study.ask, []
 
     def ask_after_the_other(*given):
@@ -242,6 +246,46 @@ def test_of_two_who_ask_for_the_last_trial_at_the_same_moment_one_gets_it(tmp_pa
     assert one.ask() is None
     assert got[0].number == 0
     assert one.running == two.running == 1
+
+
+def taken_for_dead(path):
+    """Let another process find the trials of this one without a living owner."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ledgers, "_is_alive", lambda owner: False)
+        return opened(path)
+
+
+def test_a_trial_that_another_process_took_over_is_not_told_twice(tmp_path):
+    path = tmp_path / "shared.journal"
+    slow = opened(path)
+    trial = slow.ask()
+    other = taken_for_dead(path)
+    again = other.ask()
+
+    assert slow.is_behind(trial, [0.5])
+    assert not slow.tell(trial, Outcome(slow.config(trial), [0.5], "done"))
+    assert other.tell(again, Outcome(other.config(again), [0.5], "done"))
+    assert slow.config(trial) == other.config(again)
+    assert [each.state for each in slow.outcomes().values()] == ["done"]
+
+
+def test_a_trial_that_was_taken_over_before_it_was_signed_is_asked_for_again(tmp_path):
+    path = tmp_path / "shared.journal"
+    slow = opened(path)
+    ask, proposed = slow.study.ask, []
+
+    def ask_slowly(*given):
+        trial = ask(*given)
+        if not proposed:
+            taken_for_dead(path)
+        proposed.append(slow.config(trial))
+        return trial
+
+    slow.study.ask = ask_slowly
+    trial = slow.ask()
+
+    assert proposed == [slow.config(trial)] * 2
+    assert slow.running == 1
 
 
 def test_what_another_process_is_busy_with_is_left_to_it(tmp_path):

@@ -95,7 +95,11 @@ class Hunt:
             if not asked:
                 return
             race = Race(self._job, [self._ledger.config(asked[0])], together=False)
-            self._run(race, asked, partial(_judged, asked[0]))
+            self._run(race, asked, partial(self._judged, asked[0]))
+
+    def _judged(self, trial: "optuna.Trial", running: Sequence[Outcome]) -> list[Outcome]:
+        """Ask the pruner about the one member that there is."""
+        return [each for each in running if self._ledger.is_behind(trial, each.losses)]
 
     def _ask(self, most: int) -> "list[optuna.Trial]":
         asked: list[optuna.Trial] = []
@@ -130,7 +134,8 @@ class Hunt:
         return [(trial, outcome) for trial, outcome in untold if outcome.state == "running"]
 
     def _write(self, trial: "optuna.Trial", outcome: Outcome) -> None:
-        self._ledger.tell(trial, outcome)
+        if not self._ledger.tell(trial, outcome):
+            return
         if outcome.best < (self._best.best if self._best else math.inf):
             self._best = outcome
         elif outcome is not self._best:
@@ -170,15 +175,6 @@ class Hunt:
             got=self._budget_s,
             remedy=f"Pass budget_s={math.ceil(10 * needed)}, or fewer epochs.",
         )
-
-
-def _judged(trial: "optuna.Trial", running: Sequence[Outcome]) -> list[Outcome]:
-    """Ask the pruner about the one member that there is."""
-    for outcome in running:
-        trial.report(outcome.losses[-1], len(outcome.losses))
-        if trial.should_prune():
-            return [outcome]
-    return []
 
 
 def _result(future: "Future[Outcome]", config: dict) -> Outcome:

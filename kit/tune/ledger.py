@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ class Ledger:
 
         self._space, self.trials, self._distributions = space, trials, space.distributions()
         self._states = optuna.trial.TrialState
+        self._lost = optuna.exceptions.UpdateFinishedTrialError  # another process abandoned it
         self._mine: dict[int, optuna.Trial] = {}
         with _told(storage):
             if isinstance(storage, str | Path):
@@ -67,10 +68,11 @@ class Ledger:
 
     def ask(self) -> "optuna.Trial | None":
         """Return the next trial; None once there are as many as were asked for."""
-        if len(self._counted()) >= self.trials:
-            return None
-        trial = self.study.ask(self._distributions)
-        trial.set_user_attr("owner", _owner())
+        trial = None
+        while trial is None:
+            if len(self._counted()) >= self.trials:
+                return None
+            trial = self._begun()
         self._mine[trial.number] = trial
         earlier = [each for each in self._counted() if each.number < trial.number]
         if len(earlier) >= self.trials:  # another process asked at the same moment
@@ -82,8 +84,33 @@ class Ledger:
         """Return the configuration of a trial."""
         return self._space.config(trial.params)
 
-    def tell(self, trial: "optuna.Trial", outcome: Outcome) -> None:
-        """Write down how a trial ended."""
+    def is_behind(self, trial: "optuna.Trial", losses: Sequence[float]) -> bool:
+        """Ask the pruner whether a trial, its losses so far given, should end here."""
+        try:
+            trial.report(losses[-1], len(losses))
+        except self._lost:
+            return True
+        return trial.should_prune()
+
+    def tell(self, trial: "optuna.Trial", outcome: Outcome) -> bool:
+        """Write down how a trial ended; return False where another process took it over."""
+        del self._mine[trial.number]
+        try:
+            self._write(trial, outcome)
+        except self._lost:
+            return False
+        return True
+
+    def _begun(self) -> "optuna.Trial | None":
+        """Begin a trial and sign it; None where that took so long that another abandoned it."""
+        try:
+            trial = self.study.ask(self._distributions)
+            trial.set_user_attr("owner", _owner())
+        except self._lost:
+            return None
+        return trial
+
+    def _write(self, trial: "optuna.Trial", outcome: Outcome) -> None:
         trial.set_user_attr("losses", outcome.losses)
         trial.set_user_attr("why", outcome.why)
         state = {"done": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}[outcome.state]
@@ -93,7 +120,6 @@ class Ledger:
                 trial.report(outcome.best, len(outcome.losses))  # by which TPE ranks it
         value = outcome.best if state == "COMPLETE" else None
         self.study.tell(trial, value, state=self._states[state])
-        del self._mine[trial.number]
 
     def give_back(self) -> None:
         """Let what this process has begun and not ended be proposed again."""
@@ -285,6 +311,7 @@ def _is_alive(owner: list[Any] | None) -> bool:
     if host != socket.gethostname():
         return True
     try:
-        return psutil.Process(pid).create_time() == born
+        # the system tells it by its clock, which may be set by a second at any time
+        return abs(psutil.Process(pid).create_time() - born) < 2
     except psutil.NoSuchProcess:
         return False
