@@ -79,6 +79,20 @@ def _entropy_of_x(x, y):
 
 
 # exercise -> wrong answers that a learner might give; an exercise without them fails the test
+def _adamw(w, g, m, s, k, *, lr, decay=0.0):
+    m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
+    step = m / (1 - 0.9**k) / (np.sqrt(s / (1 - 0.999**k)) + 1e-8)
+    return w - lr * decay * w - lr * step, m, s
+
+
+def _survivors(losses, rungs, keep, judge, rounded=np.ceil):
+    running = list(range(len(losses)))
+    for rung in rungs:
+        running.sort(key=lambda i: judge(losses[i][:rung]))
+        running = running[: int(rounded(keep * len(running)))]
+    return sorted(running)
+
+
 WRONG = {
     "augment.mixup": [
         lambda xa, xb, ya, yb, lam: ((1 - lam) * xa + lam * xb, (1 - lam) * ya + lam * yb),
@@ -132,6 +146,23 @@ WRONG = {
         lambda p, *, alarm_cost, surprise_cost: p > 0.5,
         lambda p, *, alarm_cost, surprise_cost: p > alarm_cost,
         lambda p, *, alarm_cost, surprise_cost: p * surprise_cost < alarm_cost,
+    ],
+    "tune.adamw": [
+        lambda w, g, m, s, k, **told: _adamw(w, g + told["decay"] * w, m, s, k, lr=told["lr"]),
+        lambda w, g, m, s, k, **told: _adamw(w, g, m, s, 10**9, **told),
+        lambda w, g, m, s, k, **told: _adamw(w, g, m, s, k, **told)[0],
+    ],
+    "tune.halving": [
+        lambda losses, rungs, keep: sorted(
+            np.argsort([min(row) for row in losses])[: int(np.ceil(keep * len(losses)))]
+        ),
+        lambda losses, rungs, keep: _survivors(losses, rungs, keep, lambda seen: seen[-1]),
+        lambda losses, rungs, keep: _survivors(losses, rungs, keep, min, np.floor),
+    ],
+    "tune.limit": [
+        lambda A: 2 / np.linalg.eigvalsh(A.T @ A / len(A))[-1],
+        lambda A: 1 / np.linalg.eigvalsh(A.T @ A)[-1],
+        lambda A: len(A) / np.trace(A.T @ A),
     ],
     "train.gradient": [
         _slopes_summed,
