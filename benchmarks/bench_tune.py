@@ -29,15 +29,20 @@ quarter of them for validation), {EPOCHS} epochs of momentum SGD; lr, weight dec
 searched. Everyone has the same rows, first weights, batches, space and number of configurations.
 One thread, process CPU time, a round of warm-up, one seed a round; medians over rounds. Peers are
 written as their manuals write them: a loop over batches, torch.optim.SGD, `trial.report` and
-`should_prune`. The simple models that `tune.search` trains beside are not timed. Ray Tune trains in
-processes of its own, whose CPU time is not counted: go by the wall clock there."""
+`should_prune`. The simple models that `tune.search` trains beside are not timed."""
 COMPARED = """\
 `ratio_cpu`: how many times as long as `population` it takes (low and high: of a single round).
 `best_loss`: of the validation rows, median over seeds."""
+WITH_RAY = """\
+Ray Tune starts a process a trial, as many at a time as there are cores, and their CPU time is not
+counted: go by the wall clock, `ratio_wall`. One run each, after one of warm-up."""
 BARS = f"""\
 Small nets (batch <= {SMALL[0]}, width <= {SMALL[1]}): {FASTER:g} times less CPU time than TPE with
 Hyperband at a loss at most {WORSE_PCT:g} % worse, {LOOP:g} times less than one after another. Large
 nets: `auto` takes at most {LARGE:g} times what one after another takes."""
+
+
+Run = Callable[["Task", int], float]  # with a seed, to the best loss
 
 
 @dataclass(frozen=True)
@@ -57,20 +62,11 @@ def main() -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     skipped = common.missing(PEERS)
-    compared = {}
-    for batch, width in SIZES[:1] if given.quick else SIZES:
-        task = _task(batch, width)
-        if given.quick:
-            few = tuple(each[:300] for each in task.data)
-            task = replace(task, data=few, epochs=3, trials=8)
-        variants = {
-            name: partial(_prepare, run, task) for name, run in RUNS.items() if name not in skipped
-        }
-        timed = common.race(variants, rounds=given.rounds, judge=float)
-        table = common.compare(timed, ours=OURS, work=task.trials, unit="trials")
-        compared[batch, width] = table.rename(
-            columns={"score": "best_loss", "score_sd": "best_loss_sd"}
-        )
+    compared = {
+        size: _compared(_task(*size, quick=given.quick), RUNS, given.rounds)
+        for size in (SIZES[:1] if given.quick else SIZES)
+    }
+    beside = [] if skipped else [_beside_ray(quick=given.quick)]
     common.write(
         "tune",
         title="Tuning: CPU time of a search, and what it finds",
@@ -80,6 +76,7 @@ def main() -> None:
                 common.Section(f"Batch {batch}, width {width}", COMPARED, table)
                 for (batch, width), table in compared.items()
             ),
+            *beside,
             common.Section("Bars", BARS, bars(compared)),
         ],
         facts=common.machine(["optuna", *(["ray"] if not skipped else [])]),
@@ -88,7 +85,22 @@ def main() -> None:
     )
 
 
-def _task(batch: int, width: int) -> Task:
+def _compared(task: Task, runs: Mapping[str, Run], rounds: int) -> pd.DataFrame:
+    variants = {name: partial(_prepare, run, task) for name, run in runs.items()}
+    timed = common.race(variants, rounds=rounds, judge=float)
+    table = common.compare(timed, ours=OURS, work=task.trials, unit="trials")
+    return table.rename(columns={"score": "best_loss", "score_sd": "best_loss_sd"})
+
+
+def _beside_ray(*, quick: bool) -> common.Section:
+    batch, width = SMALL
+    runs = {OURS: RUNS[OURS], "Ray Tune": with_ray}
+    table = _compared(_task(batch, width, quick=quick), runs, rounds=1)
+    names = ["variant", "trials_per_wall_s", "ratio_wall", "best_loss"]
+    return common.Section(f"Ray Tune, batch {batch}, width {width}", WITH_RAY, table[names])
+
+
+def _task(batch: int, width: int, *, quick: bool) -> Task:
     encoder, X, y = common.flights(ROWS)
     n = ROWS * 3 // 4
 
@@ -100,10 +112,14 @@ def _task(batch: int, width: int) -> Task:
             cardinalities=encoder.cardinalities,
         )
 
-    return Task((X[:n], y[:n], X[n:], y[n:]), model_fn, batch, EPOCHS, TRIALS)
+    task = Task((X[:n], y[:n], X[n:], y[n:]), model_fn, batch, EPOCHS, TRIALS)
+    if not quick:
+        return task
+    few = tuple(each[:300] for each in task.data)
+    return replace(task, data=few, epochs=3, trials=4)
 
 
-def _prepare(run: Callable[[Task, int], float], task: Task, seed: int) -> Callable[[], float]:
+def _prepare(run: Run, task: Task, seed: int) -> Callable[[], float]:
     return partial(run, task, seed)
 
 
@@ -189,12 +205,11 @@ def epochs_of(task: Task, config: Mapping[str, Any], seed: int) -> Any:
         yield float(loss) if loss.isfinite() else float("inf")
 
 
-RUNS: dict[str, Callable[[Task, int], float]] = {
+RUNS: dict[str, Run] = {
     OURS: partial(ours, method="population"),
     "auto": partial(ours, method="auto"),
     "one after another, random": partial(ours, method="random"),
     "Optuna, TPE and Hyperband": with_optuna,
-    "Ray Tune": with_ray,
 }
 
 
