@@ -242,14 +242,34 @@ def test_numbers_that_mean_missing_are_told_from_those_that_may():
     rng = np.random.default_rng(0)
     far = np.append(rng.integers(0, 50, 500), [-999] * 5)
     near = np.append(rng.integers(-2000, 2000, 500), [999] * 30)
+    dear = np.append(rng.integers(0, 50, 525), [999] * 5)
+    columns = {"far": far, "near": near, "dear": dear}
 
-    table = clean.look(pd.DataFrame({"far": pd.Series(far), "near": pd.Series(near)})).table
+    table = clean.look(pd.DataFrame({k: pd.Series(v) for k, v in columns.items()})).table
 
     table = table[table["finding"] == "sentinels"]
     assert table[["column", "finding", "examples", "action"]].to_numpy().tolist() == [
         ["far", "sentinels", "-999", "repair"],
         ["near", "sentinels", "999", "flag"],
+        ["dear", "sentinels", "999", "flag"],
     ]
+
+
+WIDTHS = [f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("dtype", [*WIDTHS, "float16", "float32"])
+def test_numbers_are_judged_alike_in_every_width(dtype):
+    limits = np.finfo(dtype) if dtype.startswith("float") else np.iinfo(dtype)
+    top, low = min(int(limits.max), 1_999), max(int(limits.min), -128)
+    scores = np.tile(np.arange(top + 1), 2)
+    frame = pd.DataFrame({"score": scores, "late": np.resize([*range(1, 101)], len(scores))})
+    frame.loc[0, "late"] = low
+    wide, narrow = (clean.look(frame.astype(kind)).table for kind in ("int64", dtype))
+
+    about = ["column", "finding", "cells", "action", "why"]
+    assert "score" not in set(narrow["column"])
+    pd.testing.assert_frame_equal(narrow[about], wide[about])
 
 
 def test_spellings_that_differ_in_case_are_merged_only_where_one_is_usual():
