@@ -111,6 +111,18 @@ def test_undo_gives_back_what_was_there_although_the_caller_changed_it_since():
     pd.testing.assert_frame_equal(after.undo(), before)
 
 
+def test_undo_of_polars_is_not_reached_by_what_becomes_of_other_frames():
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    frame = polars.DataFrame({"x": [" a", "b"] * 5})
+    before = frame.clone()
+    after = cleaned(frame)
+
+    frame[0, "x"] = "changed"
+    after.undo()[1, "x"] = "changed"
+
+    assert after.undo().equals(before)
+
+
 def test_twice_equals_once(soiled):
     plan = everything(clean.plan(clean.look(soiled.frame)))
     once = clean.apply(soiled.frame, plan)
@@ -446,6 +458,22 @@ def test_one_failing_step_does_not_lose_the_rest(monkeypatch):
     assert after.frame["x"].isna().tolist() == [False, True]
 
 
+# types that Arrow cannot compute with
+FOREIGN = [
+    pd.DataFrame({"x": pd.period_range("2020-01", periods=3, freq="M"), "y": [" a", "b", "c"]}),
+    pd.DataFrame({"x": pd.interval_range(0, 3), "y": [" a", "b", "c"]}),
+    pd.DataFrame({"x": np.arange(3) * 1j, "y": [" a", "b", "c"]}),
+]
+
+
+@pytest.mark.parametrize("frame", FOREIGN, ids=["periods", "intervals", "complex"])
+def test_a_table_of_foreign_types_has_a_fingerprint(frame):
+    other = frame.assign(x=frame["x"].iloc[[0, 1, 1]].array)
+
+    assert clean.fingerprint(frame.iloc[::-1]) == clean.fingerprint(frame)
+    assert clean.fingerprint(other) != clean.fingerprint(frame)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -457,8 +485,12 @@ def test_one_failing_step_does_not_lose_the_rest(monkeypatch):
         pd.DataFrame({"x": [True, None], "y": [b"raw", b"bytes"]}),
         pd.DataFrame({"x": pd.Categorical(["a ", "b"])}),
         pd.DataFrame({"x": [1.5, np.inf, -np.inf, np.nan]}),
+        *FOREIGN,
     ],
-    ids=["no rows", "nothing", "all null", "all gaps", "odd text", "bytes", "category", "inf"],
+    ids=[
+        *("no rows", "nothing", "all null", "all gaps", "odd text", "bytes", "category", "inf"),
+        *("periods", "intervals", "complex"),
+    ],
 )
 def test_odd_tables_are_looked_at_and_cleaned_without_a_word(frame):
     after = cleaned(frame)
