@@ -3,6 +3,7 @@
 import calendar
 import datetime as dt
 import json
+import tracemalloc
 
 import narwhals as nw
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import clean, data
-from kit.clean import rules
+from kit.clean import categories, rules
 from kit.clean.columns import first_rows, run
 from kit.clean.plan import Doubt, Plan, Step, make
 from kit.data.flights import folder
@@ -304,6 +305,20 @@ def test_near_names_are_a_doubt_that_can_be_accepted():
     after = clean.apply(frame, plan.accept("near duplicates", column="maker"))
 
     assert after.frame["maker"].value_counts().to_dict() == {"BOEING": 62, "AIRBUS": 50}
+
+
+@pytest.mark.parametrize("word", ["abcdefgh", "ab cdefg "], ids=["letters", "words"])
+def test_a_long_text_is_no_slip_and_takes_no_memory_by_its_square(word):
+    rare = (word * 1_000)[:-1]
+    words = pd.Series([word * 1_000, rare, "BOEING AIRCRAFT", "BOENG AIRCRAFT"])
+    tracemalloc.start()
+
+    found = categories.near(words, np.array([100, 1, 100, 1]))
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {"BOENG AIRCRAFT": "BOEING AIRCRAFT"}
+    assert peak < 2**20
 
 
 def test_impossible_values_are_flagged_with_a_step_that_takes_them_out():
