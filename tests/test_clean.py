@@ -206,6 +206,12 @@ def test_the_ledger_accounts_for_every_cell_that_differs(soiled):
         (["1 234", "12"], ["number marks"]),
         (["1,234", "2,345"], ["number marks?"]),  # 1234 or 1.234
         (["1,234.5", "1.234,5"], ["number marks?"]),
+        (["192.168.100.100", "192.168.100.101"], ["number marks?"]),  # addresses
+        (["601 234 100", "+601 234 101"], ["number marks?"]),  # phones
+        (["1 234", "-2 345"], ["number marks"]),
+        (["1 234.5", "2 345"], ["number marks"]),
+        (["€ 1 234", "€ 2 345"], ["number marks", "currency"]),
+        (["- 5", "7", "8"], ["number marks?"]),  # no rule reads the blank
         (["€ 5", "7"], ["currency"]),
         (["-$5", "7"], ["currency"]),
         (["$5", "€7"], ["currency?"]),
