@@ -134,6 +134,23 @@ def test_twice_equals_once(soiled):
     assert twice.ledger["rows"].sum() == 0
 
 
+@pytest.mark.parametrize(
+    "kinds", [("near duplicates", "spellings"), ("spellings", "near duplicates")], ids=str
+)
+def test_twice_equals_once_in_whatever_order_doubts_were_accepted(kinds):
+    makers = ["Boeing"] * 100 + ["Boing"] * 3 + ["boing"] + ["Airbus"] * 100
+    frame = pd.DataFrame({"maker": makers, "row": range(len(makers))})
+    plan = clean.plan(clean.look(frame))
+    for kind in kinds:
+        plan = plan.accept(kind)
+
+    once = clean.apply(frame, plan).frame
+    twice = clean.apply(once, plan).frame
+
+    assert once["maker"].value_counts().to_dict() == {"Boeing": 104, "Airbus": 100}
+    pd.testing.assert_frame_equal(twice, once)
+
+
 STEPS = st.sampled_from(
     [
         Step("x", "strip"),
@@ -594,6 +611,37 @@ NUMBER = {"decimal": ".", "thousands": "", "units": {}, "whole": True}
             ),
         ),
         (
+            {
+                "rule": "number",
+                "arguments": {**NUMBER, "thousands": ".", "whole": False},
+            },
+            (
+                "thousands to be no decimal mark, got decimal=., thousands=., units={}, "
+                "whole=False in step 1 (number of 'x'). Mend the plan."
+            ),
+        ),
+        (
+            {"rule": "number", "arguments": {**NUMBER, "units": {"%": 0.01}}},
+            (
+                "whole numbers to have units of factor 1, got decimal=., thousands=, "
+                "units={'%': 0.01}, whole=True in step 1 (number of 'x'). Mend the plan."
+            ),
+        ),
+        (
+            {"rule": "limits", "arguments": {"low": 10, "high": 5}},
+            (
+                "low to be at most high, got low=10, high=5 in step 1 (limits of 'x'). "
+                "Mend the plan."
+            ),
+        ),
+        (
+            {"rule": "yes_no", "arguments": {"yes": ["On", "1"], "no": [" on"]}},
+            (
+                "no word to be both yes and no, got yes=['On', '1'], no=[' on'] in step 1 "
+                "(yes_no of 'x'). Mend the plan."
+            ),
+        ),
+        (
             {"rule": "strip", "arguments": ["x"]},
             "arguments by name, got step 1 (strip of 'x'). Write {\"name\": value}.",
         ),
@@ -607,6 +655,59 @@ def test_a_plan_edited_into_nonsense_is_refused_in_one_line(step, message):
         Plan.from_json(text)
 
     assert str(caught.value) == f"clean.apply: expected {message}"
+
+
+def test_a_merge_that_makes_what_an_earlier_one_takes_away_is_refused():
+    first = Step("x", "merge", {"values": {"b": "c"}})
+    second = Step("x", "merge", {"values": {"a": "b"}})
+    frame = pd.DataFrame({"x": ["a"]})
+
+    with pytest.raises(ValueError) as caught:
+        clean.apply(frame, plan_of(first, second))
+
+    assert str(caught.value) == (
+        "clean.apply: expected no new word of a merge to be an old one of a merge before it, got "
+        "'b' in step 2 (merge of 'x'). Put it before that one."
+    )
+    assert clean.apply(frame, plan_of(second, first)).frame["x"].tolist() == ["c"]
+
+
+def test_a_doubt_edited_into_nonsense_is_refused_as_a_step_is():
+    doubt = Doubt("x", "blanks", step=Step("x", "stirp"))
+
+    with pytest.raises(ValueError) as caught:
+        Plan.from_json(make([], [doubt], ["x"]).to_json())
+
+    assert str(caught.value) == (
+        "clean.apply: expected a known rule, got 'stirp' (str). Did you mean 'strip'? Known: date, "
+        "drop_column, drop_duplicates, limits, merge, missing, number, pad, strip, yes_no."
+    )
+
+
+@pytest.mark.parametrize("name", ["column", "rule"])
+def test_a_step_whose_column_or_rule_is_no_text_is_refused_in_one_line(name):
+    content = json.loads(plan_of(Step("x", "strip")).to_json())
+    content["steps"][0][name] = ["x"]
+
+    with pytest.raises(ValueError) as caught:
+        Plan.from_json(json.dumps(content))
+
+    assert str(caught.value) == (
+        f"clean.plan: expected the JSON of a plan, got TypeError: {name} of a step is ['x'], "
+        "which is no text. Write it with plan.to_json(), and edit that."
+    )
+
+
+def test_a_plan_of_another_version_is_refused():
+    content = json.loads(plan_of().to_json()) | {"plan": 99}
+
+    with pytest.raises(ValueError) as caught:
+        Plan.from_json(json.dumps(content))
+
+    assert str(caught.value) == (
+        "clean.plan: expected a plan of version 1, got 99. "
+        "Read it with the modelcare that wrote it, or plan anew."
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"steps": [{}], "doubts": [], "columns": []}', "{"])
