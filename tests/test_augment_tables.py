@@ -306,6 +306,18 @@ def test_every_column_keeps_its_values_in_every_class(seed, frac):
             )
 
 
+@given(st.integers(0, 1000))
+def test_cells_so_few_that_chance_picks_none_are_no_trouble(seed):
+    frame = pd.DataFrame({"a": np.arange(60.0), "late": ["no", "yes"] * 30})
+    parts = data.split(frame, target="late")
+
+    grown = augment.swap(parts, frac=0.01, seed=seed)
+
+    parents = parts.train["a"].loc[grown.parents["parent"]].to_numpy()
+    assert sorted(grown.rows["a"]) == sorted(parents)
+    assert (grown.rows["a"].to_numpy() != parents).sum() <= 5
+
+
 def test_as_many_cells_move_as_were_asked_for():
     grown = augment.swap(PARTS, frac=0.3, copies=5)
 

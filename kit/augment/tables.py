@@ -161,6 +161,8 @@ def swap(
 def _exchanged(moved: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return for every row the row whose cell it gets; those in `moved` go round in their group."""
     source = np.arange(len(group))
+    if not len(moved):
+        return source
     order = moved[np.lexsort((rng.random(len(moved)), group[moved]))]
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     following = np.arange(1, len(order) + 1)
