@@ -166,6 +166,20 @@ def test_at_the_strongest_penalty_nothing_is_in(kind):
     assert (path.iloc[-1, 1:] > 0).sum() > 5
 
 
+@pytest.mark.parametrize("n_rare", [2, 3])
+@pytest.mark.parametrize("kind", ["yes/no", "classes"])
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_a_class_that_is_not_in_every_fold_is_no_trouble(n_rare, kind):
+    y = np.array(["u"] * N if kind == "yes/no" else ["u", "v"] * (N // 2))
+    rare = np.argsort(-ROWS[:, 2])[:n_rare]
+    y[rare] = "rare"
+
+    found = select.lasso(X, y)
+
+    assert found.table["lasso"].notna().all()
+    assert found.table.set_index("feature")["lasso"].idxmax() == "c"
+
+
 # stability
 
 
@@ -377,6 +391,13 @@ BAD = {
     "folds": (
         lambda: select.lasso(X, TARGETS["yes/no"], folds=1),
         "select.lasso: expected 2 <= folds <= 200, got 1 (int). Pass folds=5.",
+    ),
+    "a class of one row": (
+        lambda: select.lasso(X, np.arange(N) == 7),
+        (
+            "select.lasso: expected at least 2 rows of each class, got a class of 1. "
+            "Merge that class with another, or bring more rows."
+        ),
     ),
     "threshold": (
         lambda: select.stability(X, TARGETS["yes/no"], threshold=0.5),
