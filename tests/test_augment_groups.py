@@ -37,14 +37,21 @@ def test_texts_and_keys_join_rows_and_nothing_else_does():
     by_text = augment.groups(frame, text="text")
     by_both = augment.groups(frame, text="text", keys=["plane"])
 
-    assert by_text.tolist() == [0, 1, 0, 2, 2, 1]
-    assert by_both.tolist() == [0, 0, 0, 1, 1, 0]
+    assert by_text.tolist() == [0, 1, 0, 2, 3, 1]
+    assert by_both.tolist() == [0, 0, 0, 1, 2, 0]
 
 
 def test_gaps_join_nothing():
     frame = pd.DataFrame({"text": [None, None, "a b c"], "plane": [None, None, 1.0]})
 
     assert augment.groups(frame, text="text", keys=["plane"]).is_unique
+
+
+def test_texts_and_keys_without_a_word_join_nothing():
+    frame = pd.DataFrame({"text": ["!!!", "?", "", " ", "\N{GRINNING FACE}", "ok", None]})
+
+    assert augment.groups(frame, text="text").is_unique
+    assert augment.groups(frame, keys=["text"]).is_unique
 
 
 def test_moved_rows_leave_no_group_on_two_sides_and_no_leak():

@@ -23,8 +23,9 @@ def groups(
 ) -> pd.Series:
     """Number the groups of rows that a split must not part.
 
-    Rows hang together by nearly equal texts, by equal keys, or as parent and child. For
-    `together`, and for splitters that take groups, as scikit-learn's GroupKFold does.
+    Rows hang together by nearly equal texts, by equal keys, or as parent and child; texts without
+    a word, and keys of gaps alone, join none. For `together`, and for splitters that take groups,
+    as scikit-learn's GroupKFold does.
 
     Args:
         frame: all rows.
@@ -130,8 +131,7 @@ def _equal(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     """Link every row to the first that is equal; rows with nothing in `columns` to none."""
     ids = near.keys(frame, columns).to_numpy()
     _, first, place = np.unique(ids, return_index=True, return_inverse=True)
-    there = frame[list(columns)].notna().any(axis=1).to_numpy()
-    return np.stack([first[place], np.arange(len(ids))], axis=1)[there]
+    return np.stack([first[place], np.arange(len(ids))], axis=1)[ids >= 0]
 
 
 def _kin(frame: pd.DataFrame, kin: pd.Series) -> np.ndarray:

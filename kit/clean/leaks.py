@@ -97,8 +97,7 @@ def _equal(train: pd.DataFrame, test: pd.DataFrame, columns: Sequence[Any]) -> p
     """Pair each test row with the first equal training row; rows that hold nothing equal none."""
     both = pd.concat([train[list(columns)], test[list(columns)]], ignore_index=True)
     ids = near.keys(both, columns)
-    blank = [both[name].isna() | (near.normalise(both[name]) == "") for name in columns]
-    ids = ids.where(~np.logical_and.reduce(blank))
+    ids = ids.where(ids >= 0)
     left = pd.DataFrame({"id": ids[: len(train)].to_numpy(), "train": train.index.to_numpy()})
     right = pd.DataFrame({"id": ids[len(train) :].to_numpy(), "test": test.index.to_numpy()})
     # the first only: a plane of 100 flights on each side would make 10,000 pairs
