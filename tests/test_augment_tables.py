@@ -189,6 +189,22 @@ def test_one_wild_value_does_not_make_the_noise_wild():
     assert np.abs(grown.rows["distance"].to_numpy() - parents)[parents < 1e12].max() < 1000
 
 
+@pytest.mark.parametrize("way", [augment.noise, augment.mixup])
+def test_an_infinite_value_stays_infinite_and_spoils_no_other(way):
+    frame = table()
+    wild = PARTS.train.index[PARTS.train["late"] == "very"][:3]
+    frame.loc[wild, "distance"] = [np.inf, -np.inf, np.inf]
+    parts = data.split(frame, target="late")
+
+    grown = way(parts)
+
+    infinite = np.isinf(parts.train["distance"].loc[grown.parents["parent"]].to_numpy())
+    new, parents = grown.rows["distance"].to_numpy(), grown.parents["parent"]
+    assert infinite.any()
+    assert (new[infinite] == parts.train["distance"].loc[parents].to_numpy()[infinite]).all()
+    assert np.abs(new[~infinite]).max() < 1e5
+
+
 # mixup
 
 
