@@ -88,12 +88,38 @@ def test_children_stay_with_their_parents_in_a_later_split():
 
     group = augment.groups(grown, parents=parents)
 
-    later = augment.together(data.split(grown, target="label", seed=1), group)
+    parted = data.split(grown, target="label", seed=1)
+    later = augment.together(parted, group, parents=parents)
     assert sides(later, group) == 1
+    assert not parents.index.isin(later.validation.index.append(later.test.index)).any()
+    judged_by = later.validation.index.append(later.test.index)
+    assert set(judged_by) >= set(parted.test.index.difference(parents.index))
+    assert parents.index.isin(later.train.index).any()
     assert (group.loc[parents.index].to_numpy() == group.loc[parents["parent"]].to_numpy()).all()
     assert group.nunique() == len(parts.train)
     for train, test in GroupKFold(3).split(grown, groups=group):
         assert not set(group.iloc[train]) & set(group.iloc[test])
+
+
+@pytest.mark.parametrize("kin", [True, False], ids=["by parents", "by text"])
+def test_made_rows_never_move_to_where_is_judged(kin):
+    frame = pd.DataFrame({"text": [f"order {i} of {i * i}" for i in range(60)]})
+    frame = frame.assign(a=np.arange(60.0), label=["a", "b"] * 30)
+    parts = data.split(frame, target="label")
+    first = parts.train.index[0]
+    frame.loc[first, "text"] = frame.loc[parts.test.index[0], "text"].upper()
+    grown = augment.noise(augment.noise(data.split(frame, target="label")).split)
+    whole = pd.concat([grown.split.train, parts.validation, parts.test])
+    links = {"keys": ["text"]} | ({"parents": grown.parents} if kin else {})
+
+    moved = augment.together(grown.split, augment.groups(whole, **links))
+
+    assert first in moved.test.index
+    assert sorted([*moved.test.index.drop(first)]) == sorted(parts.test.index)
+    assert moved.validation.equals(parts.validation)
+    assert len(moved.train) == len(grown.split.train) - 4
+    assert moved.how.endswith("1 rows moved to their near duplicates, 3 made ones left out")
+    assert set(moved.made) == set(moved.train.index) - set(parts.train.index)
 
 
 def test_both_parents_of_a_mixture_are_kin():

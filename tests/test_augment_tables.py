@@ -258,6 +258,30 @@ def test_a_quantity_is_mixed_itself_and_has_no_soft_labels():
     assert (grown.weighted()[1] == 1).all()
 
 
+@pytest.mark.parametrize("name", WAYS)
+def test_rows_with_soft_labels_are_not_grown_again(name):
+    mixed = augment.mixup(PARTS)
+
+    with pytest.raises(ValueError) as caught:
+        WAYS[name](mixed.split)
+
+    assert str(caught.value) == (
+        f"augment.{name}: expected training rows of one class each, got rows with soft labels, "
+        "which would be lost. Make mixtures last: augment.mixup(augment.noise(parts).split)."
+    )
+
+
+def test_mixtures_made_last_and_mixtures_of_quantities_grow_on():
+    first = augment.noise(PARTS)
+    amounts = augment.mixup(AMOUNTS)
+
+    last, again = augment.mixup(first.split), augment.noise(amounts.split)
+
+    assert last.soft.shape == (2 * len(PARTS.train), 3)
+    assert len(again.split.train) == 4 * len(AMOUNTS.train)
+    assert again.split.made.equals(amounts.parents.index.append(again.parents.index))
+
+
 # smote
 
 

@@ -39,8 +39,8 @@ def noise(
         seed: of the noise.
 
     Raises:
-        ValueError: a scale or number of copies that is not positive, or rows that are not
-            training rows.
+        ValueError: a scale or number of copies that is not positive, rows that are not training
+            rows, or that have soft labels.
     """
     where = "augment.noise"
     base = of_training(where, parts, rows)
@@ -78,8 +78,8 @@ def mixup(
         seed: of shares and pairs.
 
     Raises:
-        ValueError: an alpha or number of copies that is not positive, or rows that are not
-            training rows.
+        ValueError: an alpha or number of copies that is not positive, rows that are not training
+            rows, or that have soft labels.
 
     Source: Zhang et al. (2018), mixup: Beyond Empirical Risk Minimization, equation 1.
     """
@@ -135,7 +135,7 @@ def swap(
 
     Raises:
         ValueError: a target that is a quantity, a fraction out of range, a number of copies that
-            is not positive, or rows that are not training rows.
+            is not positive, rows that are not training rows, or that have soft labels.
     """
     where = "augment.swap"
     base = of_training(where, parts, rows)
