@@ -4,7 +4,6 @@ A linear model needs of its rows only their Gram matrix (`kit/select/gram.py`): 
 add is then arithmetic on the numbers there, for all features and all folds at once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kit.base import checks
-from kit.select.gram import Grams, diagonal, fold_of, grams
+from kit.select.gram import Folds, Grams, diagonal, fold_of, grams
 from kit.select.inputs import check_count, numbers, targets
 from kit.select.selection import Selection, made
 
@@ -26,7 +25,7 @@ def forward(
     y: Any,
     *,
     n: int | None = None,
-    folds: int | Sequence[int] = 5,
+    folds: Folds = 5,
     alpha: float = 0.0,
     score: str = "r2",
 ) -> Selection:
@@ -86,7 +85,7 @@ def backward(
     y: Any,
     *,
     n: int | None = None,
-    folds: int | Sequence[int] = 5,
+    folds: Folds = 5,
     alpha: float = 0.0,
     score: str = "r2",
 ) -> Selection:
@@ -145,7 +144,7 @@ def _prepared(
     X: pd.DataFrame,
     y: Any,
     n: int | None,
-    folds: int | Sequence[int],
+    folds: Folds,
     alpha: float,
     score: str,
 ) -> Grams:
