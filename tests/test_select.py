@@ -345,6 +345,20 @@ def test_real_methods_are_joined():
     assert "false on average" in found.note
 
 
+def test_a_method_that_chose_nothing_has_a_say():
+    noise = np.random.default_rng(3).normal(size=N)
+    ways = [select.forward(X, noise), select.backward(X, noise)]
+    assert [way.chosen for way in ways] == [(), ()]
+
+    found = select.compare(*ways, select.mutual(X, TARGETS["quantity"]), votes=1)
+
+    assert set(found.chosen) == TRUE
+    assert found.agreement.loc["forward", "backward"] == 1
+    assert found.agreement.loc["forward", "mutual"] == 0
+    assert ways[0].facts()["first"] == "none"
+    assert ways[0].facts()["chosen"] == "0 of 10"
+
+
 def several():
     other = selection("two", "a")
     table = other.table.assign(feature=list("abcdefgx"))
