@@ -170,7 +170,7 @@ def test_at_the_strongest_penalty_nothing_is_in(kind):
 @pytest.mark.parametrize("kind", ["yes/no", "classes"])
 @pytest.mark.filterwarnings("ignore:The least populated class")
 def test_a_class_that_is_not_in_every_fold_is_no_trouble(n_rare, kind):
-    y = np.array(["u"] * N if kind == "yes/no" else ["u", "v"] * (N // 2))
+    y = np.array(["u"] * N if kind == "yes/no" else ["u", "v"] * (N // 2), dtype=object)
     rare = np.argsort(-ROWS[:, 2])[:n_rare]
     y[rare] = "rare"
 
@@ -231,6 +231,16 @@ def test_halves_come_in_pairs_that_share_no_row():
     assert all(len(half) == N // 2 for half in seen)
     assert not any(a & b for a, b in zip(seen[::2], seen[1::2], strict=True))
     assert seen[0] != seen[2]
+
+
+def test_a_bare_array_gets_one_line():
+    with pytest.raises(TypeError) as caught:
+        select.inputs.numbers("select.forward", ROWS)
+
+    assert str(caught.value) == (
+        "select.forward: expected a DataFrame, one column a feature, got ndarray of shape "
+        "(400, 10). Name its columns: pd.DataFrame(X, columns=[…])."
+    )
 
 
 # by a model

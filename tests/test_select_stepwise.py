@@ -327,10 +327,10 @@ BAD = {
         ),
     ),
     "classes": (
-        lambda: select.forward(X8, np.arange(120) % 3),
+        lambda: select.forward(X8, np.array(["a", "b", "c"] * 40)),
         (
             "select.forward: expected a quantity or yes/no, got 3 classes. "
-            "Ask for one at a time: y == 0."
+            "Ask for one at a time: y == 'a'."
         ),
     ),
 }
