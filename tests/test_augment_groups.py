@@ -91,8 +91,8 @@ def test_children_stay_with_their_parents_in_a_later_split():
     parted = data.split(grown, target="label", seed=1)
     later = augment.together(parted, group, parents=parents)
     assert sides(later, group) == 1
-    assert not parents.index.isin(later.validation.index.append(later.test.index)).any()
     judged_by = later.validation.index.append(later.test.index)
+    assert not parents.index.isin(judged_by).any()
     assert set(judged_by) >= set(parted.test.index.difference(parents.index))
     assert parents.index.isin(later.train.index).any()
     assert (group.loc[parents.index].to_numpy() == group.loc[parents["parent"]].to_numpy()).all()
@@ -120,6 +120,18 @@ def test_made_rows_never_move_to_where_is_judged(kin):
     assert len(moved.train) == len(grown.split.train) - 4
     assert moved.how.endswith("1 rows moved to their near duplicates, 3 made ones left out")
     assert set(moved.made) == set(moved.train.index) - set(parts.train.index)
+
+
+def test_a_split_with_soft_labels_can_be_regrouped_and_still_not_grown():
+    parts = data.split(table(), target="label")
+    mixed = augment.mixup(parts)
+    whole = pd.concat([mixed.split.train, parts.validation, parts.test])
+
+    moved = augment.together(mixed.split, augment.groups(whole, keys=["at"]))
+
+    assert moved.mixed
+    with pytest.raises(ValueError, match="rows with soft labels, which would be lost"):
+        augment.noise(moved)
 
 
 def test_both_parents_of_a_mixture_are_kin():
