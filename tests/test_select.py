@@ -168,7 +168,7 @@ def test_at_the_strongest_penalty_nothing_is_in(kind):
 
 @pytest.mark.parametrize("n_rare", [2, 3])
 @pytest.mark.parametrize("kind", ["yes/no", "classes"])
-@pytest.mark.filterwarnings("ignore:The least populated class")
+@pytest.mark.filterwarnings("ignore:The least populated class", "ignore:Liblinear failed")
 def test_a_class_that_is_not_in_every_fold_is_no_trouble(n_rare, kind):
     y = np.array(["u"] * N if kind == "yes/no" else ["u", "v"] * (N // 2), dtype=object)
     rare = np.argsort(-ROWS[:, 2])[:n_rare]
