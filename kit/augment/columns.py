@@ -25,7 +25,7 @@ def floats(column: pd.Series) -> np.ndarray:
 
 def spread(values: np.ndarray) -> float:
     """Return the standard deviation as the quartiles have it, or where they are equal, itself."""
-    values = values[np.isfinite(values)]
+    values = np.where(np.isfinite(values), values, np.nan)
     low, high = np.nanquantile(values, [0.25, 0.75])
     return float((high - low) / IQR_OF_NORMAL or np.nanstd(values))
 
