@@ -43,12 +43,12 @@ def numbers(where: str, X: Any) -> np.ndarray:
             got=checks.Described(f"{X.columns[X.columns.duplicated()][0]!r} more than once"),
             remedy="Rename them.",
         )
-    for name, column in X.items():
-        if not pd.api.types.is_numeric_dtype(column):
+    for name, kind in zip(X.columns, X.dtypes, strict=True):
+        if not pd.api.types.is_numeric_dtype(kind):
             raise checks.bad_value(
                 where,
                 expected="columns of numbers",
-                got=checks.Described(f"{name!r} of type {column.dtype}"),
+                got=checks.Described(f"{name!r} of type {kind}"),
                 remedy="Encode it: pd.get_dummies(X), or encoder.X(frame) of data.Encoder.",
             )
     rows = X.to_numpy(np.float64, na_value=np.nan)
@@ -85,6 +85,9 @@ def targets(where: str, y: Any, n_rows: int, *, several: bool = True) -> tuple[n
             got=checks.Described(f"{int(values.notna().sum()):,}"),
             remedy="Pass X and y of the same rows, those without a target left out.",
         )
+    is_number = pd.api.types.is_numeric_dtype(values.dtype)
+    if is_number and not several and values.nunique() > 2:
+        return values.to_numpy(np.float64)[None], True
     codes, classes = pd.factorize(values, sort=True)
     if len(classes) < 2:
         raise checks.bad_value(
@@ -93,8 +96,7 @@ def targets(where: str, y: Any, n_rows: int, *, several: bool = True) -> tuple[n
             got=checks.Described("one"),
             remedy="Choose another target.",
         )
-    is_number = pd.api.types.is_numeric_dtype(values)
-    if is_quantity(values) or (is_number and len(classes) > 2 and not several):
+    if is_quantity(values):
         return values.to_numpy(np.float64)[None], True
     if len(classes) == 2:
         return (codes == 1).astype(np.float64)[None], False

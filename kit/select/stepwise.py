@@ -74,11 +74,15 @@ def forward(
         order = order[: int(np.argmax(scores))]
     gains = np.full(n_features, np.nan)
     gains[order] = np.diff(scores)[: len(order)]
+    names = _names(X)
     details = pd.DataFrame(
-        {"step": np.arange(len(scores) - 1) + 1, score: scores[1:]},
-    ).head(len(order))
-    details.insert(1, "feature", [str(X.columns[i]) for i in order])
-    return made("forward", _names(X), gains, order, details)
+        {
+            "step": np.arange(len(order)) + 1,
+            "feature": [names[i] for i in order],
+            score: scores[1 : len(order) + 1],
+        }
+    )
+    return made("forward", names, gains, order, details)
 
 
 def backward(
