@@ -28,7 +28,7 @@ PALETTE = ("#3377b1", "#d47907", "#65a169", "#7167ec", "#a2451c", "#616161")
 INK, FAINT = "#222222", "#767676"
 SIZE_IN = (6.4, 3.6)
 DPI = 110
-LETTERS_PER_IN = 9  # of a bold title, before it is broken into two lines
+LETTERS_PER_IN = 8.5  # of a bold title, before it is broken into two lines
 GAP_IN = 0.22  # between the names at the ends of two lines
 STYLE: Any = {  # rcParams; their type lists every key as a literal
     "font.size": 10,

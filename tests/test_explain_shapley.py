@@ -738,6 +738,18 @@ def test_pictures_show_what_the_caller_has_them_show():
         explain.shap(tangled(0), X, background=X, shown=raw[["carrier", "distance", "hour"]])
 
 
+def test_what_is_shown_must_have_the_columns_of_X_and_not_only_as_many():
+    X, raw = rows_of(4, 2), pd.DataFrame({"age": [1, 2, 3, 4], "late": ["no"] * 4})
+
+    with pytest.raises(ValueError) as error:
+        explain.shap(mlp(2, 4, 1), X, background=X, shown=raw)
+
+    assert str(error.value) == (
+        "explain.shap: expected shown with the columns of X, got age, late, which X has not. "
+        "Pass X as a DataFrame with columns=encoder.names, and shown[X.columns]."
+    )
+
+
 def test_types_are_kept_and_can_be_chosen():
     model, X = mlp(5, 8, 1), rows_of(4, 5)
     given = {"background": rows_of(3, 5, seed=1)}

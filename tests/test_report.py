@@ -223,6 +223,14 @@ def test_the_time_of_the_bundled_run_is_not_this_runs():
     assert "tiny took 1.25 s and 52.5 MiB" in made
 
 
+def test_a_link_to_a_notebook_that_is_not_there_becomes_its_words():
+    made = _page(v4.new_markdown_cell("[3 · Train](03_train.ipynb) and [a site](https://a.org)"))
+
+    assert "ipynb" not in made
+    assert "3 · Train" in made
+    assert 'href="https://a.org"' in made
+
+
 def test_the_page_of_a_failed_run_says_why_and_ends_there():
     cells = [v4.new_markdown_cell(f"part {i}") for i in (1, 2, 3)]
 
@@ -237,7 +245,9 @@ def test_the_page_of_a_failed_run_says_why_and_ends_there():
 
 
 def test_parameters_are_escaped_and_paths_are_shown_by_their_names():
-    made = page.parameters({"data": "/far/away/my<file>.csv", "rows": 20_000, "empty": ""})
+    given = {"data": "/far/away/my<file>.csv", "rows": 20_000, "empty": "", "empty_too": []}
+
+    made = page.parameters(given)
 
     assert "<b>my&lt;file&gt;.csv</b>" in made
     assert "<b>20,000</b>" in made

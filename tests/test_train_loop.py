@@ -12,6 +12,7 @@ import time
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torch import nn
 
 from kit import models, train
 from kit.base import seed as seeds
+from kit.train.inputs import check_rows
 
 N, WIDTH = 200, 4
 
@@ -694,3 +696,15 @@ def test_predictions_keep_the_precision_of_the_model():
 
     torch.testing.assert_close(train.predict(model, X), model(X).detach(), rtol=0, atol=0)
     assert train.predict(model.bfloat16(), X.bfloat16()).dtype == torch.float32
+
+
+def test_a_table_that_is_not_encoded_is_told():
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+
+    with pytest.raises(TypeError) as error:
+        check_rows("train.fit", frame, torch.zeros(2))
+
+    assert str(error.value) == (
+        "train.fit: expected tensors, got DataFrame. "
+        "Encode the table first: encoder.X(frame), encoder.y(frame)."
+    )

@@ -70,7 +70,7 @@ class Encoder:
         rules = _Rules({}, {}, {}, {})
         for name, column in _features(frame, target, dates).items():
             rules.add(name, column)
-        if not rules.numbers and not rules.levels:
+        if not rules.numbers and not rules.flags and not rules.levels:
             raise checks.bad_value(
                 "data.Encoder",
                 expected="a column that varies",
@@ -120,7 +120,7 @@ class Encoder:
             ValueError: a column is missing or holds infinities.
         """
         features = _features(frame, self.target, self.dates)
-        for name in [*self.numbers, *self.levels]:
+        for name in [*self.numbers, *self.flags, *self.levels]:
             if name not in features:
                 raise _no_column(name, features)
         out = np.empty((len(frame), len(self.names)), np.float32)
@@ -201,7 +201,8 @@ class _Rules:
         values = _floats(column)
         gaps = np.isnan(values)
         is_constant = np.nanmin(values) == np.nanmax(values)
-        if is_constant and not gaps.any():
+        has_flag = gaps.mean() >= MIN_MISSING_FRAC
+        if is_constant and not has_flag:
             self.dropped[name] = "one value in every row"
             return
         with np.errstate(over="ignore"):
@@ -209,9 +210,9 @@ class _Rules:
         if not np.isfinite(std):
             self.dropped[name] = "numbers too large to square"
             return
-        # of one value and gaps, rounding alone would make a tiny deviation that blows all up
-        self.numbers[name] = (float(np.nanmedian(values)), mean, 1.0 if is_constant else std or 1.0)
-        if gaps.mean() >= MIN_MISSING_FRAC:
+        if not is_constant:  # of one value and gaps, the gaps say all there is
+            self.numbers[name] = (float(np.nanmedian(values)), mean, std or 1.0)
+        if has_flag:
             self.flags.setdefault(np.packbits(gaps).tobytes(), name)
 
     def _add_category(self, name: str, column: pd.Series) -> None:

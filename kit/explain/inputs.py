@@ -192,6 +192,15 @@ def shown(
             remedy="Pass the rows of X as they were before they were encoded.",
         )
     same_order(where, given, what="shown", names=table.names)
+    if all(len(own) == 1 for own in players):
+        other = [name for name in map(str, given.columns) if name not in table.names]
+        if other:  # by place alone, a value would stand beside the credit of another column
+            raise checks.bad_value(
+                where,
+                expected="shown with the columns of X",
+                got=checks.Described(f"{checks.listed(other, most=3)}, which X has not"),
+                remedy="Pass X as a DataFrame with columns=encoder.names, and shown[X.columns].",
+            )
     return given.to_numpy()
 
 

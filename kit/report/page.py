@@ -23,6 +23,7 @@ N_TILES = 5
 # whatever a notebook shows, the page fetches nothing and runs nothing
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 # what the bundled run took; the foot of the page says what this one did
+TO_NOTEBOOK = re.compile(r"\[([^\]]*)\]\([^)\s]+\.ipynb\)")
 STAMP = re.compile(r"^Takes .* measured \d{4}-\d\d-\d\d$", re.M)
 
 
@@ -70,12 +71,12 @@ def style() -> str:
 
 
 def parameters(values: Mapping[str, Any]) -> str:
-    """Return parameters as a line of HTML; empty texts, which mean "the default", are left out."""
+    """Return parameters as a line of HTML; what is empty, the default, is left out."""
     return " ".join(
         f'<span class="pair" title="{escape(str(value))}">{escape(name)} '
         f"<b>{named(value)}</b></span>"
         for name, value in values.items()
-        if value != ""
+        if value not in ("", [])
     )
 
 
@@ -152,7 +153,9 @@ def _for_page(notebook: NotebookNode, error: Mapping[str, Any] | None, code: boo
 
 def _cell(cell: NotebookNode, code: bool) -> NotebookNode:
     if cell.cell_type == "markdown":
-        return NotebookNode(cell, source=STAMP.sub("", cell.source))
+        # no notebook lies beside the page
+        source = TO_NOTEBOOK.sub(r"\1", STAMP.sub("", cell.source))
+        return NotebookNode(cell, source=source)
     if cell.cell_type != "code":
         return cell
     outputs = [_for_browser(output) for output in cell.outputs]

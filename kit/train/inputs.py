@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,8 +14,16 @@ from kit.base import checks
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def check_rows(where: str, inputs: Tensor, targets: Tensor) -> None:
-    """Refuse no rows, or another number of targets."""
+def check_rows(where: str, inputs: Any, targets: Any) -> None:
+    """Refuse what is no tensor, no rows, or another number of targets."""
+    for given in (inputs, targets):
+        if not isinstance(given, Tensor):
+            raise checks.bad_type(
+                where,
+                expected="tensors",
+                got=checks.Described(type(given).__name__),
+                remedy="Encode the table first: encoder.X(frame), encoder.y(frame).",
+            )
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise checks.bad_value(
             where,

@@ -141,10 +141,11 @@ def fit(
         *(validation is not None, patience, clip, precision), epochs=epochs, batch=batch, lr=lr
     )
     inputs.check_parallel(model)
-    where = device.of(model)
-    rows = [each.to(where) for each in (X, y, *(validation or ()))]
+    where, rows = device.of(model), [X, y, *(validation or ())]
     for given, targets in zip(rows[::2], rows[1::2], strict=True):
         inputs.check_rows("train.fit", given, targets)
+    rows = [each.to(where) for each in rows]
+    for given, targets in zip(rows[::2], rows[1::2], strict=True):
         inputs.check_finite("train.fit", inputs=given, targets=targets)
     X, y, *rest = rows
     if loss is None:
