@@ -146,6 +146,8 @@ def with_optuna(task: Task, seed: int) -> float:
         pruner=optuna.pruners.HyperbandPruner(max_resource=task.epochs),
     )
 
+    losses = []  # of pruned trials too, which `study.best_value` leaves out
+
     def objective(trial: optuna.Trial) -> float:
         config = {
             name: trial.suggest_float(name, *dim[:2], log=len(dim) == 3)
@@ -154,13 +156,14 @@ def with_optuna(task: Task, seed: int) -> float:
         best = float("inf")
         for epoch, loss in enumerate(epochs_of(task, config, seed)):
             best = min(best, loss)
+            losses.append(loss)
             trial.report(loss, epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
         return best
 
     study.optimize(objective, n_trials=task.trials)
-    return study.best_value
+    return min(losses)
 
 
 def with_ray(task: Task, seed: int) -> float:

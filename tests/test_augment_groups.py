@@ -37,14 +37,21 @@ def test_texts_and_keys_join_rows_and_nothing_else_does():
     by_text = augment.groups(frame, text="text")
     by_both = augment.groups(frame, text="text", keys=["plane"])
 
-    assert by_text.tolist() == [0, 1, 0, 2, 2, 1]
-    assert by_both.tolist() == [0, 0, 0, 1, 1, 0]
+    assert by_text.tolist() == [0, 1, 0, 2, 3, 1]
+    assert by_both.tolist() == [0, 0, 0, 1, 2, 0]
 
 
 def test_gaps_join_nothing():
     frame = pd.DataFrame({"text": [None, None, "a b c"], "plane": [None, None, 1.0]})
 
     assert augment.groups(frame, text="text", keys=["plane"]).is_unique
+
+
+def test_texts_and_keys_without_a_word_join_nothing():
+    frame = pd.DataFrame({"text": ["!!!", "?", "", " ", "\N{GRINNING FACE}", "ok", None]})
+
+    assert augment.groups(frame, text="text").is_unique
+    assert augment.groups(frame, keys=["text"]).is_unique
 
 
 def test_moved_rows_leave_no_group_on_two_sides_and_no_leak():
@@ -81,12 +88,50 @@ def test_children_stay_with_their_parents_in_a_later_split():
 
     group = augment.groups(grown, parents=parents)
 
-    later = augment.together(data.split(grown, target="label", seed=1), group)
+    parted = data.split(grown, target="label", seed=1)
+    later = augment.together(parted, group, parents=parents)
     assert sides(later, group) == 1
+    judged_by = later.validation.index.append(later.test.index)
+    assert not parents.index.isin(judged_by).any()
+    assert set(judged_by) >= set(parted.test.index.difference(parents.index))
+    assert parents.index.isin(later.train.index).any()
     assert (group.loc[parents.index].to_numpy() == group.loc[parents["parent"]].to_numpy()).all()
     assert group.nunique() == len(parts.train)
     for train, test in GroupKFold(3).split(grown, groups=group):
         assert not set(group.iloc[train]) & set(group.iloc[test])
+
+
+@pytest.mark.parametrize("kin", [True, False], ids=["by parents", "by text"])
+def test_made_rows_never_move_to_where_is_judged(kin):
+    frame = pd.DataFrame({"text": [f"order {i} of {i * i}" for i in range(60)]})
+    frame = frame.assign(a=np.arange(60.0), label=["a", "b"] * 30)
+    parts = data.split(frame, target="label")
+    first = parts.train.index[0]
+    frame.loc[first, "text"] = frame.loc[parts.test.index[0], "text"].upper()
+    grown = augment.noise(augment.noise(data.split(frame, target="label")).split)
+    whole = pd.concat([grown.split.train, parts.validation, parts.test])
+    links = {"keys": ["text"]} | ({"parents": grown.parents} if kin else {})
+
+    moved = augment.together(grown.split, augment.groups(whole, **links))
+
+    assert first in moved.test.index
+    assert sorted([*moved.test.index.drop(first)]) == sorted(parts.test.index)
+    assert moved.validation.equals(parts.validation)
+    assert len(moved.train) == len(grown.split.train) - 4
+    assert moved.how.endswith("1 rows moved to their near duplicates, 3 made ones left out")
+    assert set(moved.made) == set(moved.train.index) - set(parts.train.index)
+
+
+def test_a_split_with_soft_labels_can_be_regrouped_and_still_not_grown():
+    parts = data.split(table(), target="label")
+    mixed = augment.mixup(parts)
+    whole = pd.concat([mixed.split.train, parts.validation, parts.test])
+
+    moved = augment.together(mixed.split, augment.groups(whole, keys=["at"]))
+
+    assert moved.mixed
+    with pytest.raises(ValueError, match="rows with soft labels, which would be lost"):
+        augment.noise(moved)
 
 
 def test_both_parents_of_a_mixture_are_kin():

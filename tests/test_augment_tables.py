@@ -189,6 +189,22 @@ def test_one_wild_value_does_not_make_the_noise_wild():
     assert np.abs(grown.rows["distance"].to_numpy() - parents)[parents < 1e12].max() < 1000
 
 
+@pytest.mark.parametrize("way", [augment.noise, augment.mixup])
+def test_an_infinite_value_stays_infinite_and_spoils_no_other(way):
+    frame = table()
+    wild = PARTS.train.index[PARTS.train["late"] == "very"][:3]
+    frame.loc[wild, "distance"] = [np.inf, -np.inf, np.inf]
+    parts = data.split(frame, target="late")
+
+    grown = way(parts)
+
+    infinite = np.isinf(parts.train["distance"].loc[grown.parents["parent"]].to_numpy())
+    new, parents = grown.rows["distance"].to_numpy(), grown.parents["parent"]
+    assert infinite.any()
+    assert (new[infinite] == parts.train["distance"].loc[parents].to_numpy()[infinite]).all()
+    assert np.abs(new[~infinite]).max() < 1e5
+
+
 # mixup
 
 
@@ -240,6 +256,30 @@ def test_a_quantity_is_mixed_itself_and_has_no_soft_labels():
     assert grown.soft is None
     assert grown.rows["distance"].between(low - 1e-9, high.to_numpy() + 1e-9).all()
     assert (grown.weighted()[1] == 1).all()
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_rows_with_soft_labels_are_not_grown_again(name):
+    mixed = augment.mixup(PARTS)
+
+    with pytest.raises(ValueError) as caught:
+        WAYS[name](mixed.split)
+
+    assert str(caught.value) == (
+        f"augment.{name}: expected training rows of one class each, got rows with soft labels, "
+        "which would be lost. Make mixtures last: augment.mixup(augment.noise(parts).split)."
+    )
+
+
+def test_mixtures_made_last_and_mixtures_of_quantities_grow_on():
+    first = augment.noise(PARTS)
+    amounts = augment.mixup(AMOUNTS)
+
+    last, again = augment.mixup(first.split), augment.noise(amounts.split)
+
+    assert last.soft.shape == (2 * len(PARTS.train), 3)
+    assert len(again.split.train) == 4 * len(AMOUNTS.train)
+    assert again.split.made.equals(amounts.parents.index.append(again.parents.index))
 
 
 # smote
@@ -304,6 +344,18 @@ def test_every_column_keeps_its_values_in_every_class(seed, frac):
             assert new.value_counts(dropna=False).equals(
                 old.value_counts(dropna=False).reindex(new.value_counts(dropna=False).index)
             )
+
+
+@given(st.integers(0, 1000))
+def test_cells_so_few_that_chance_picks_none_are_no_trouble(seed):
+    frame = pd.DataFrame({"a": np.arange(60.0), "late": ["no", "yes"] * 30})
+    parts = data.split(frame, target="late")
+
+    grown = augment.swap(parts, frac=0.01, seed=seed)
+
+    parents = parts.train["a"].loc[grown.parents["parent"]].to_numpy()
+    assert sorted(grown.rows["a"]) == sorted(parents)
+    assert (grown.rows["a"].to_numpy() != parents).sum() <= 5
 
 
 def test_as_many_cells_move_as_were_asked_for():

@@ -120,6 +120,15 @@ def test_texts_that_cannot_be_edited_and_gaps_are_left_out():
     assert len(grown.rows) >= 0.9 * usable.sum()
 
 
+def test_other_spaces_alone_make_no_new_text():
+    frame = pd.DataFrame({"text": [f" hello{i}  " for i in range(60)], "label": ["a", "b"] * 30})
+    parts = data.split(frame, target="label")
+
+    grown = augment.texts(parts, column="text")
+
+    assert grown.rows.empty
+
+
 def test_rows_of_another_part_are_refused():
     with pytest.raises(ValueError) as caught:
         augment.texts(PARTS, column="text", rows=PARTS.test)
@@ -133,9 +142,18 @@ def test_rows_of_another_part_are_refused():
 def test_a_wrong_argument_gets_one_line():
     messages = []
 
-    for settings in ({"column": "txt"}, {"column": "text", "rate": 10}):
+    frame = table()
+    classed = data.split(frame.astype({"text": "category"}), target="label")
+    numbered = data.split(frame.assign(text=np.arange(200)), target="label")
+
+    for parts, settings in (
+        (PARTS, {"column": "txt"}),
+        (PARTS, {"column": "text", "rate": 10}),
+        (classed, {"column": "text"}),
+        (numbered, {"column": "text"}),
+    ):
         with pytest.raises(ValueError) as caught:
-            augment.texts(PARTS, **settings)
+            augment.texts(parts, **settings)
         messages.append(str(caught.value))
 
     assert messages == [
@@ -146,5 +164,13 @@ def test_a_wrong_argument_gets_one_line():
         (
             "augment.texts: expected 0 < rate <= 1 and copies of 1 or more, got rate=10, "
             "copies=1. Pass rate=0.1, copies=1."
+        ),
+        (
+            "augment.texts: expected a column of texts, got 'text' of type category. "
+            "Convert it before the split: frame['text'].astype('str')."
+        ),
+        (
+            "augment.texts: expected a column of texts, got 'text' of type int64. "
+            "Convert it before the split: frame['text'].astype('str')."
         ),
     ]

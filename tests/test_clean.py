@@ -3,6 +3,7 @@
 import calendar
 import datetime as dt
 import json
+import tracemalloc
 
 import narwhals as nw
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import clean, data
-from kit.clean import rules
+from kit.clean import categories, rules
 from kit.clean.columns import first_rows, run
 from kit.clean.plan import Doubt, Plan, Step, make
 from kit.data.flights import folder
@@ -111,6 +112,18 @@ def test_undo_gives_back_what_was_there_although_the_caller_changed_it_since():
     pd.testing.assert_frame_equal(after.undo(), before)
 
 
+def test_undo_of_polars_is_not_reached_by_what_becomes_of_other_frames():
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    frame = polars.DataFrame({"x": [" a", "b"] * 5})
+    before = frame.clone()
+    after = cleaned(frame)
+
+    frame[0, "x"] = "changed"
+    after.undo()[1, "x"] = "changed"
+
+    assert after.undo().equals(before)
+
+
 def test_twice_equals_once(soiled):
     plan = everything(clean.plan(clean.look(soiled.frame)))
     once = clean.apply(soiled.frame, plan)
@@ -119,6 +132,23 @@ def test_twice_equals_once(soiled):
 
     pd.testing.assert_frame_equal(twice.frame, once.frame)
     assert twice.ledger["rows"].sum() == 0
+
+
+@pytest.mark.parametrize(
+    "kinds", [("near duplicates", "spellings"), ("spellings", "near duplicates")], ids=str
+)
+def test_twice_equals_once_in_whatever_order_doubts_were_accepted(kinds):
+    makers = ["Boeing"] * 100 + ["Boing"] * 3 + ["boing"] + ["Airbus"] * 100
+    frame = pd.DataFrame({"maker": makers, "row": range(len(makers))})
+    plan = clean.plan(clean.look(frame))
+    for kind in kinds:
+        plan = plan.accept(kind)
+
+    once = clean.apply(frame, plan).frame
+    twice = clean.apply(once, plan).frame
+
+    assert once["maker"].value_counts().to_dict() == {"Boeing": 104, "Airbus": 100}
+    pd.testing.assert_frame_equal(twice, once)
 
 
 STEPS = st.sampled_from(
@@ -193,6 +223,12 @@ def test_the_ledger_accounts_for_every_cell_that_differs(soiled):
         (["1 234", "12"], ["number marks"]),
         (["1,234", "2,345"], ["number marks?"]),  # 1234 or 1.234
         (["1,234.5", "1.234,5"], ["number marks?"]),
+        (["192.168.100.100", "192.168.100.101"], ["number marks?"]),  # addresses
+        (["601 234 100", "+601 234 101"], ["number marks?"]),  # phones
+        (["1 234", "-2 345"], ["number marks"]),
+        (["1 234.5", "2 345"], ["number marks"]),
+        (["€ 1 234", "€ 2 345"], ["number marks", "currency"]),
+        (["- 5", "7", "8"], ["number marks?"]),  # no rule reads the blank
         (["€ 5", "7"], ["currency"]),
         (["-$5", "7"], ["currency"]),
         (["$5", "€7"], ["currency?"]),
@@ -242,14 +278,34 @@ def test_numbers_that_mean_missing_are_told_from_those_that_may():
     rng = np.random.default_rng(0)
     far = np.append(rng.integers(0, 50, 500), [-999] * 5)
     near = np.append(rng.integers(-2000, 2000, 500), [999] * 30)
+    dear = np.append(rng.integers(0, 50, 525), [999] * 5)
+    columns = {"far": far, "near": near, "dear": dear}
 
-    table = clean.look(pd.DataFrame({"far": pd.Series(far), "near": pd.Series(near)})).table
+    table = clean.look(pd.DataFrame({k: pd.Series(v) for k, v in columns.items()})).table
 
     table = table[table["finding"] == "sentinels"]
     assert table[["column", "finding", "examples", "action"]].to_numpy().tolist() == [
         ["far", "sentinels", "-999", "repair"],
         ["near", "sentinels", "999", "flag"],
+        ["dear", "sentinels", "999", "flag"],
     ]
+
+
+WIDTHS = [f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("dtype", [*WIDTHS, "float16", "float32"])
+def test_numbers_are_judged_alike_in_every_width(dtype):
+    limits = np.finfo(dtype) if dtype.startswith("float") else np.iinfo(dtype)
+    top, low = min(int(limits.max), 1_999), max(int(limits.min), -128)
+    scores = np.tile(np.arange(top + 1), 2)
+    frame = pd.DataFrame({"score": scores, "late": np.resize([*range(1, 101)], len(scores))})
+    frame.loc[0, "late"] = low
+    wide, narrow = (clean.look(frame.astype(kind)).table for kind in ("int64", dtype))
+
+    about = ["column", "finding", "cells", "action", "why"]
+    assert "score" not in set(narrow["column"])
+    pd.testing.assert_frame_equal(narrow[about], wide[about])
 
 
 def test_spellings_that_differ_in_case_are_merged_only_where_one_is_usual():
@@ -272,6 +328,20 @@ def test_near_names_are_a_doubt_that_can_be_accepted():
     after = clean.apply(frame, plan.accept("near duplicates", column="maker"))
 
     assert after.frame["maker"].value_counts().to_dict() == {"BOEING": 62, "AIRBUS": 50}
+
+
+@pytest.mark.parametrize("word", ["abcdefgh", "ab cdefg "], ids=["letters", "words"])
+def test_a_long_text_is_no_slip_and_takes_no_memory_by_its_square(word):
+    rare = (word * 1_000)[:-1]
+    words = pd.Series([word * 1_000, rare, "BOEING AIRCRAFT", "BOENG AIRCRAFT"])
+    tracemalloc.start()
+
+    found = categories.near(words, np.array([100, 1, 100, 1]))
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {"BOENG AIRCRAFT": "BOEING AIRCRAFT"}
+    assert peak < 2**20
 
 
 def test_impossible_values_are_flagged_with_a_step_that_takes_them_out():
@@ -426,6 +496,22 @@ def test_one_failing_step_does_not_lose_the_rest(monkeypatch):
     assert after.frame["x"].isna().tolist() == [False, True]
 
 
+# types that Arrow cannot compute with
+FOREIGN = [
+    pd.DataFrame({"x": pd.period_range("2020-01", periods=3, freq="M"), "y": [" a", "b", "c"]}),
+    pd.DataFrame({"x": pd.interval_range(0, 3), "y": [" a", "b", "c"]}),
+    pd.DataFrame({"x": np.arange(3) * 1j, "y": [" a", "b", "c"]}),
+]
+
+
+@pytest.mark.parametrize("frame", FOREIGN, ids=["periods", "intervals", "complex"])
+def test_a_table_of_foreign_types_has_a_fingerprint(frame):
+    other = frame.assign(x=frame["x"].iloc[[0, 1, 1]].array)
+
+    assert clean.fingerprint(frame.iloc[::-1]) == clean.fingerprint(frame)
+    assert clean.fingerprint(other) != clean.fingerprint(frame)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -437,8 +523,12 @@ def test_one_failing_step_does_not_lose_the_rest(monkeypatch):
         pd.DataFrame({"x": [True, None], "y": [b"raw", b"bytes"]}),
         pd.DataFrame({"x": pd.Categorical(["a ", "b"])}),
         pd.DataFrame({"x": [1.5, np.inf, -np.inf, np.nan]}),
+        *FOREIGN,
     ],
-    ids=["no rows", "nothing", "all null", "all gaps", "odd text", "bytes", "category", "inf"],
+    ids=[
+        *("no rows", "nothing", "all null", "all gaps", "odd text", "bytes", "category", "inf"),
+        *("periods", "intervals", "complex"),
+    ],
 )
 def test_odd_tables_are_looked_at_and_cleaned_without_a_word(frame):
     after = cleaned(frame)
@@ -521,6 +611,37 @@ NUMBER = {"decimal": ".", "thousands": "", "units": {}, "whole": True}
             ),
         ),
         (
+            {
+                "rule": "number",
+                "arguments": {**NUMBER, "thousands": ".", "whole": False},
+            },
+            (
+                "thousands to be no decimal mark, got decimal=., thousands=., units={}, "
+                "whole=False in step 1 (number of 'x'). Mend the plan."
+            ),
+        ),
+        (
+            {"rule": "number", "arguments": {**NUMBER, "units": {"%": 0.01}}},
+            (
+                "whole numbers to have units of factor 1, got decimal=., thousands=, "
+                "units={'%': 0.01}, whole=True in step 1 (number of 'x'). Mend the plan."
+            ),
+        ),
+        (
+            {"rule": "limits", "arguments": {"low": 10, "high": 5}},
+            (
+                "low to be at most high, got low=10, high=5 in step 1 (limits of 'x'). "
+                "Mend the plan."
+            ),
+        ),
+        (
+            {"rule": "yes_no", "arguments": {"yes": ["On", "1"], "no": [" on"]}},
+            (
+                "no word to be both yes and no, got yes=['On', '1'], no=[' on'] in step 1 "
+                "(yes_no of 'x'). Mend the plan."
+            ),
+        ),
+        (
             {"rule": "strip", "arguments": ["x"]},
             "arguments by name, got step 1 (strip of 'x'). Write {\"name\": value}.",
         ),
@@ -534,6 +655,59 @@ def test_a_plan_edited_into_nonsense_is_refused_in_one_line(step, message):
         Plan.from_json(text)
 
     assert str(caught.value) == f"clean.apply: expected {message}"
+
+
+def test_a_merge_that_makes_what_an_earlier_one_takes_away_is_refused():
+    first = Step("x", "merge", {"values": {"b": "c"}})
+    second = Step("x", "merge", {"values": {"a": "b"}})
+    frame = pd.DataFrame({"x": ["a"]})
+
+    with pytest.raises(ValueError) as caught:
+        clean.apply(frame, plan_of(first, second))
+
+    assert str(caught.value) == (
+        "clean.apply: expected no new word of a merge to be an old one of a merge before it, got "
+        "'b' in step 2 (merge of 'x'). Put it before that one."
+    )
+    assert clean.apply(frame, plan_of(second, first)).frame["x"].tolist() == ["c"]
+
+
+def test_a_doubt_edited_into_nonsense_is_refused_as_a_step_is():
+    doubt = Doubt("x", "blanks", step=Step("x", "stirp"))
+
+    with pytest.raises(ValueError) as caught:
+        Plan.from_json(make([], [doubt], ["x"]).to_json())
+
+    assert str(caught.value) == (
+        "clean.apply: expected a known rule, got 'stirp' (str). Did you mean 'strip'? Known: date, "
+        "drop_column, drop_duplicates, limits, merge, missing, number, pad, strip, yes_no."
+    )
+
+
+@pytest.mark.parametrize("name", ["column", "rule"])
+def test_a_step_whose_column_or_rule_is_no_text_is_refused_in_one_line(name):
+    content = json.loads(plan_of(Step("x", "strip")).to_json())
+    content["steps"][0][name] = ["x"]
+
+    with pytest.raises(ValueError) as caught:
+        Plan.from_json(json.dumps(content))
+
+    assert str(caught.value) == (
+        f"clean.plan: expected the JSON of a plan, got TypeError: {name} of a step is ['x'], "
+        "which is no text. Write it with plan.to_json(), and edit that."
+    )
+
+
+def test_a_plan_of_another_version_is_refused():
+    content = json.loads(plan_of().to_json()) | {"plan": 99}
+
+    with pytest.raises(ValueError) as caught:
+        Plan.from_json(json.dumps(content))
+
+    assert str(caught.value) == (
+        "clean.plan: expected a plan of version 1, got 99. "
+        "Read it with the modelcare that wrote it, or plan anew."
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"steps": [{}], "doubts": [], "columns": []}', "{"])

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
 
 import narwhals as nw
 import numpy as np
@@ -126,6 +127,59 @@ def test_the_stream_of_a_file_ends_like_the_frame(dirty, plan, tmp_path):
 
     wanted = clean.fingerprint(clean.apply(text, plan).frame)
     assert clean.fingerprint(polars.read_parquet(tmp_path / "clean.parquet")) == wanted
+
+
+DECIMALS = pa.array([Decimal("1.50"), Decimal("50.00")])
+
+
+@pytest.mark.parametrize(
+    ("cells", "step", "expected"),
+    [
+        ([1.5, -999.0], Step("x", "missing", {"values": [-999]}), [1.5, None]),
+        ([0.5, -999.0], Step("x", "missing", {"values": [-999.0, 0.5]}), [None, None]),
+        ([1, 7, 20], Step("x", "missing", {"values": [0.5, 7.0]}), [1, None, 20]),
+        (["YES", "no "], Step("x", "yes_no", {"yes": ["Yes"], "no": ["No "]}), [True, False]),
+        (DECIMALS, Step("x", "limits", {"low": 0, "high": 10}), DECIMALS),
+        ([0.0, -0.0, 1.0], Step(None, "drop_duplicates"), [0.0, 1.0]),
+    ],
+    ids=["float", "fraction", "whole", "yes/no", "decimals", "zeros"],
+)
+def test_a_step_of_a_person_has_one_result_on_every_engine(engine, cells, step, expected):
+    expected = pa.array(expected, pa.array(cells).type if step.rule == "missing" else None)
+    there = clean.on(pa.table({"x": cells}), engine)
+
+    after = clean.apply(there, make([step], (), ("x",)))
+
+    assert clean.fingerprint(after.frame) == clean.fingerprint(pa.table({"x": expected}))
+
+
+def test_a_number_that_was_text_and_means_missing_is_found_on_every_engine(engine):
+    arguments = {"decimal": ".", "thousands": "", "units": {}, "whole": False}
+    steps = [Step("x", "number", arguments), Step("x", "missing", {"values": [-999]})]
+    there = clean.on(pa.table({"x": ["1.5", "-999"]}), engine)
+
+    after = clean.apply(there, make(steps, (), ("x",)))
+
+    assert clean.fingerprint(after.frame) == clean.fingerprint(pa.table({"x": [1.5, None]}))
+    assert after.ledger[["rule", "old"]].to_numpy().tolist() == [["missing", -999.0]]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int16(), pa.int32()], ids=str)
+def test_a_fingerprint_does_not_depend_on_the_width_of_numbers(kind):
+    narrow, wide = (pa.table({"x": pa.array([-1, 5, None], type)}) for type in (kind, pa.int64()))
+
+    assert clean.fingerprint(narrow) == clean.fingerprint(wide)
+
+
+def test_undo_of_dask_is_not_reached_by_what_becomes_of_other_frames(dirty):
+    pytest.importorskip("dask", reason="dask is not installed")
+    frame = clean.on(dirty, "dask")
+    after = clean.apply(frame, make([Step("carrier", "strip")], (), tuple(dirty)))
+
+    frame["carrier"] = frame["dest"]
+    after.undo()["origin"] = after.undo()["dest"]
+
+    assert clean.fingerprint(after.undo()) == clean.fingerprint(dirty)
 
 
 TEXTS = st.text("0123456789.,-+ %$kmJan/:eE\u00a0'", max_size=12) | st.none()

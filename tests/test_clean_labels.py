@@ -143,6 +143,14 @@ BAD = {
             "Known: no, yes."
         ),
     ),
+    "a class twice": (
+        (P, ["a", "a"]),
+        {"classes": ["a", "a"]},
+        (
+            "clean.labels: expected classes that differ, got 'a' more than once. "
+            "Name each column of the probabilities once."
+        ),
+    ),
     "empty class": (
         (P, [0, 0]),
         {},

@@ -121,6 +121,37 @@ def test_the_auc_of_numbers_is_scikit_learns():
     assert found.loc["a", "auc"] == pytest.approx(roc_auc_score(train["late"], train["a"]))
 
 
+@pytest.mark.parametrize("dtype", ["int64", "Int8", "float64", "datetime64[ns]"])
+def test_a_code_in_the_middle_that_tells_all_is_found(dtype):
+    rng = np.random.default_rng(0)
+    train = pd.DataFrame({"code": rng.integers(0, 10, N), "age": rng.integers(0, 9999, N)})
+    train["y"] = train["code"] == 5
+    train["code"] = train["code"].astype(dtype)
+
+    found = clean.leaks(train, train.head(5).assign(code=train["code"].max()), target="y")
+
+    told = found.columns.set_index("column")
+    assert told.loc["code"].tolist() == [1.0, "categories"]
+    assert told.loc["age", "by"] == "values"
+    assert 0.4 < told.loc["age", "auc"] < 0.65
+    assert found.table.loc[found.table["kind"] == "target", "where"].tolist() == ["code"]
+
+
+def test_the_auc_of_several_classes_is_the_largest_of_any_against_the_rest():
+    rng = np.random.default_rng(0)
+    train = pd.DataFrame({"class": rng.choice(list("abcd"), N), "gone": rng.random(N) < 0.5})
+    train["a"] = rng.normal(size=N).round(2) - 2 * (train["class"] == "c")
+    train["a"] = train["a"].mask(train["gone"] | (train["class"] == "d"))
+
+    found = clean.leaks(train, train.head(9), target="class").columns.set_index(["column", "by"])
+
+    there = train.dropna()
+    each = [roc_auc_score(there["class"] == name, there["a"]) for name in "abc"]
+    assert found.loc[("a", "values"), "auc"] == pytest.approx(1 - min(each))
+    gaps = [roc_auc_score(train["class"] == name, train["a"].isna()) for name in "abcd"]
+    assert found.loc[("a", "gaps"), "auc"] == pytest.approx(max(gaps))
+
+
 def test_a_category_is_judged_by_rows_of_other_folds():
     rng = np.random.default_rng(0)
     train = pd.DataFrame({"id": [f"r{i}" for i in range(N)], "late": rng.random(N) < 0.5})
@@ -249,3 +280,15 @@ def test_sides_that_do_not_fit_get_one_line():
         ),
         "clean.leaks: expected column names that differ, got 'a' more than once. Rename them.",
     ]
+
+
+def test_a_target_of_too_many_classes_gets_one_line():
+    train = pd.DataFrame({"name": [f"n{i}" for i in range(201)], "a": 1.0})
+
+    with pytest.raises(ValueError) as caught:
+        clean.leaks(train, train, target="name")
+
+    assert str(caught.value) == (
+        "clean.leaks: expected at most 200 classes in the target 'name', got 201 different words. "
+        "Group them."
+    )

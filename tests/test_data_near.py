@@ -113,6 +113,20 @@ def test_rows_share_a_key_where_all_columns_agree():
     assert near.keys(gaps.astype({"seats": float}), ["tail", "seats"]).tolist() == [0, 1, 0]
 
 
+def test_rows_that_hold_nothing_have_no_key():
+    frame = pd.DataFrame({"tail": ["?", " ", None, "!", "N1"], "seats": [None, None, None, 2, 2]})
+    small = frame.assign(seats=frame["seats"].astype("Int64"))
+    days = frame.assign(seats=pd.to_datetime(frame["seats"]))
+
+    for table in (frame, small, days):
+        ids = near.keys(table, ["tail", "seats"]).tolist()
+
+        assert ids[:3] == [-1] * 3
+        assert -1 not in ids[3:]
+        assert ids[3] != ids[4]
+    assert near.keys(small, ["seats"]).tolist()[:3] == [-1] * 3
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
 def test_components_join_exactly_what_a_chain_of_pairs_joins(links):
     left, right = np.array(links, dtype=int).reshape(-1, 2).T

@@ -37,6 +37,42 @@ def test_every_cell_that_differs_is_in_the_truth_and_no_other(seed, frac):
         assert truth.frame[name][planted["row"]].tolist() == planted["dirty"].tolist()
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "Int8", "float32", "int64"])
+def test_impossible_values_have_room_in_a_small_type(dtype):
+    values = pd.Series(np.arange(300) % 100 + 10).astype(dtype)
+
+    truth = data.soil(pd.DataFrame({"p": values, "q": values, "r": values}), seed=0)
+
+    planted = truth.table[truth.table["kind"] == "impossible values"]
+    before, after = planted["clean"].astype(int), planted["dirty"].astype(int)
+    assert len(planted) > 3
+    assert planted["column"].isin(["p", "q", "r"]).all()
+    assert ((after == -before - 1) | (after == before * 1000 + 1000)).all()
+
+
+@pytest.mark.parametrize("values", [range(5), list("ABCDE"), ["a b", "c d"]], ids=str)
+def test_categories_of_numbers_are_no_words_and_categories_of_words_are(values):
+    column = pd.Series(np.resize(np.array(values), 300))
+
+    truth, plain = (
+        data.soil(pd.DataFrame({"c": each})) for each in (column.astype("category"), column)
+    )
+
+    kinds = (each.table.loc[each.table["column"] == "c", "kind"] for each in (truth, plain))
+    assert next(kinds).tolist() == next(kinds).tolist()
+
+
+def test_a_column_may_be_named_by_a_number():
+    frame = PLAIN.assign(**{"0": np.arange(300) * 30}).set_axis([0, 1, 2], axis=1)
+
+    truth = data.soil(frame)
+
+    assert list(truth.frame.columns[:3]) == [0, 1, 2]
+    planted = truth.table[truth.table["column"] == 0]
+    assert len(planted) > 3
+    assert truth.frame[0][planted["row"].astype(int)].tolist() == planted["dirty"].tolist()
+
+
 def test_doubled_rows_are_copies_of_an_earlier_row():
     truth = data.soil(PLAIN, seed=1)
     rows = truth.table.loc[truth.table["kind"] == "duplicated rows", "row"]

@@ -166,6 +166,20 @@ def test_at_the_strongest_penalty_nothing_is_in(kind):
     assert (path.iloc[-1, 1:] > 0).sum() > 5
 
 
+@pytest.mark.parametrize("n_rare", [2, 3])
+@pytest.mark.parametrize("kind", ["yes/no", "classes"])
+@pytest.mark.filterwarnings("ignore:The least populated class", "ignore:Liblinear failed")
+def test_a_class_that_is_not_in_every_fold_is_no_trouble(n_rare, kind):
+    y = np.array(["u"] * N if kind == "yes/no" else ["u", "v"] * (N // 2), dtype=object)
+    rare = np.argsort(-ROWS[:, 2])[:n_rare]
+    y[rare] = "rare"
+
+    found = select.lasso(X, y)
+
+    assert found.table["lasso"].notna().all()
+    assert found.table.set_index("feature")["lasso"].idxmax() == "c"
+
+
 # stability
 
 
@@ -217,6 +231,16 @@ def test_halves_come_in_pairs_that_share_no_row():
     assert all(len(half) == N // 2 for half in seen)
     assert not any(a & b for a, b in zip(seen[::2], seen[1::2], strict=True))
     assert seen[0] != seen[2]
+
+
+def test_a_bare_array_gets_one_line():
+    with pytest.raises(TypeError) as caught:
+        select.inputs.numbers("select.forward", ROWS)
+
+    assert str(caught.value) == (
+        "select.forward: expected a DataFrame, one column a feature, got ndarray of shape "
+        "(400, 10). Name its columns: pd.DataFrame(X, columns=[…])."
+    )
 
 
 # by a model
@@ -331,6 +355,20 @@ def test_real_methods_are_joined():
     assert "false on average" in found.note
 
 
+def test_a_method_that_chose_nothing_has_a_say():
+    noise = np.random.default_rng(3).normal(size=N)
+    ways = [select.forward(X, noise), select.backward(X, noise)]
+    assert [way.chosen for way in ways] == [(), ()]
+
+    found = select.compare(*ways, select.mutual(X, TARGETS["quantity"]), votes=1)
+
+    assert set(found.chosen) == TRUE
+    assert found.agreement.loc["forward", "backward"] == 1
+    assert found.agreement.loc["forward", "mutual"] == 0
+    assert ways[0].facts()["first"] == "none"
+    assert ways[0].facts()["chosen"] == "0 of 10"
+
+
 def several():
     other = selection("two", "a")
     table = other.table.assign(feature=list("abcdefgx"))
@@ -377,6 +415,13 @@ BAD = {
     "folds": (
         lambda: select.lasso(X, TARGETS["yes/no"], folds=1),
         "select.lasso: expected 2 <= folds <= 200, got 1 (int). Pass folds=5.",
+    ),
+    "a class of one row": (
+        lambda: select.lasso(X, np.arange(N) == 7),
+        (
+            "select.lasso: expected at least 2 rows of each class, got a class of 1. "
+            "Merge that class with another, or bring more rows."
+        ),
     ),
     "threshold": (
         lambda: select.stability(X, TARGETS["yes/no"], threshold=0.5),

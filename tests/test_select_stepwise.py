@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.dummy import DummyRegressor
 from sklearn.feature_selection import SequentialFeatureSelector
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import KFold, PredefinedSplit, cross_val_score
@@ -111,6 +112,47 @@ def test_without_a_number_it_stops_at_the_highest_score_of_the_whole_way(way):
     best = max(scores, key=scores.get)
     assert set(found.chosen) == set(ways[best])
     assert 1 < len(found.chosen) < 8
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("score", SCORERS)
+def test_nothing_is_chosen_where_the_mean_scores_highest(way, score):
+    n_empty = 0
+
+    for seed in range(6):
+        X, y = table(seed)[0], np.random.default_rng(seed).normal(size=120)
+        chosen = WAYS[way](X, y, score=score).chosen
+        scores = {(): cross_val_score(DummyRegressor(), X, y, cv=5, scoring=SCORERS[score]).mean()}
+        for n in range(1, 9):
+            names = WAYS[way](X, y, n=n, score=score).chosen
+            model = LinearRegression()
+            scores[names] = cross_val_score(
+                model, X[list(names)], y, cv=5, scoring=SCORERS[score]
+            ).mean()
+        n_empty += chosen == ()
+        assert set(chosen) == set(max(scores, key=scores.get))
+
+    assert 0 < n_empty < 6
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whole_numbers_are_a_quantity_however_few(way):
+    X, y = table(6)
+    rooms = pd.Series(pd.cut(y, 10, labels=False) + 1)
+
+    found = WAYS[way](X, rooms, n=3)
+
+    assert set(found.chosen) == theirs(X, rooms, n=3, way=way, alpha=0, score="r2", cv=5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_folds_may_be_counted_and_numbered_by_numpy(way):
+    X, y = table(5)
+    fold = np.arange(len(X)) * 4 // len(X)
+
+    found = [WAYS[way](X, y, n=3, folds=folds) for folds in (4, np.int64(4), fold)]
+
+    assert found[0].chosen == found[1].chosen == found[2].chosen
 
 
 def test_a_column_that_says_what_another_said_adds_nothing():
@@ -285,10 +327,10 @@ BAD = {
         ),
     ),
     "classes": (
-        lambda: select.forward(X8, np.arange(120) % 3),
+        lambda: select.forward(X8, np.array(["a", "b", "c"] * 40)),
         (
             "select.forward: expected a quantity or yes/no, got 3 classes. "
-            "Ask for one at a time: y == 0."
+            "Ask for one at a time: y == 'a'."
         ),
     ),
 }

@@ -84,6 +84,32 @@ def test_the_record_says_why_in_one_sentence():
     assert told(1.1) == "lr 1.1 > 2/L = 1, L = 2: the steepest direction grows"
 
 
+@pytest.mark.parametrize("steps", [1, 3, 5, 60])
+def test_below_its_limit_momentum_may_rise_at_first_and_has_not_diverged(steps):
+    path = tune.descend(lambda x: (x**2).sum(), [1.0], lr=1.5, steps=steps, method="momentum")
+
+    assert path.outcome != "diverged"
+
+
+def test_an_arrival_above_the_limit_is_told_as_one():
+    def valley(x):
+        return x[0] ** 2 + 50 * x[1] ** 2
+
+    path = tune.descend(valley, [1.0, 0.0], lr=0.5, steps=20)
+
+    assert path.outcome == "converged"
+    assert path.why == (
+        "lr 0.5 > 2/L = 0.02, L = 100: "
+        "it arrived all the same, where it is flatter, or not by the steepest way"
+    )
+
+
+def test_whole_numbers_are_a_start():
+    path = tune.descend(lambda x: (x**2).sum(), torch.tensor([2]), lr=0.25, steps=1)
+
+    assert path.points.tolist() == [[2.0], [1.0]]
+
+
 def test_adam_has_no_such_limit_and_a_plane_has_no_curvature():
     adam = tune.descend(rosenbrock, [0.0, 0.0], lr=0.1, steps=5, method="adam")
     plane = tune.descend(lambda x: x.sum(), [0.0, 0.0], lr=0.1, steps=5)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kit import tune
+from kit.tune import hunt
 from kit.tune import ledger as ledgers
 from kit.tune import space as spaces
 from kit.tune.job import Outcome
@@ -203,11 +204,10 @@ class Slow(Mortal):
 
 @pytest.mark.parametrize("method", ["random", "tpe"])
 def test_two_processes_share_the_trials(tmp_path, method):
-    path, told = tmp_path / "shared.journal", {"trials": 30, "method": method, "pruner": "none"}
+    path = tmp_path / "shared.journal"
+    told = {"trials": 30, "method": method, "pruner": "none", "model_fn": Slow}
 
-    children = [
-        in_a_process_of_its_own(lambda: search(path, model_fn=Slow, **told)) for _ in range(2)
-    ]
+    children = [in_a_process_of_its_own(lambda: search(path, **told)) for _ in range(2)]
 
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     found, owners = search(path, **told), set()
@@ -217,6 +217,45 @@ def test_two_processes_share_the_trials(tmp_path, method):
     assert len(found.table) == 30
     assert found.table["lr"].nunique() == 30
     assert owners == set(children)
+
+
+@pytest.mark.parametrize("method", ["population", "auto"])
+def test_two_processes_share_a_population_or_one_waits_for_the_other(tmp_path, method, monkeypatch):
+    path = tmp_path / "shared.journal"
+    told = {"trials": 12, "method": method, "model_fn": Slow}
+    monkeypatch.setattr(hunt, "GENERATION", {"cpu": 8})
+
+    children = [in_a_process_of_its_own(lambda: search(path, **told)) for _ in range(2)]
+
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert len(search(path, **told).table) == 12
+
+
+def test_what_a_machine_began_that_has_gone_silent_is_tried_again(tmp_path, monkeypatch):
+    path = tmp_path / "shared.journal"
+    monkeypatch.setattr(Mortal, "left", 0)
+    in_a_process_that_is_killed(lambda: search(path, trials=1))
+    monkeypatch.setattr(Mortal, "left", -1)
+    monkeypatch.setattr(ledgers.socket, "gethostname", lambda: "restarted")
+    monkeypatch.setattr(ledgers, "SILENT_S", 0.5)
+
+    found = search(path, trials=1)
+
+    assert found.table["state"].tolist() == ["done"]
+
+
+def test_a_process_at_work_gives_signs_of_life(tmp_path, monkeypatch):
+    path = tmp_path / "run.journal"
+    monkeypatch.setattr(ledgers, "BEAT_S", 0.0)
+    search(path, trials=1)
+
+    owners = [
+        json.loads(line)["user_attr"] for line in path.read_text().splitlines() if '"owner"' in line
+    ]
+
+    assert len(owners) == 1 + EPOCHS
+    seen = [each["owner"][3] for each in owners]
+    assert seen == sorted(seen)
 
 
 def opened(path, *, trials=1):
@@ -288,13 +327,12 @@ def test_a_trial_that_was_taken_over_before_it_was_signed_is_asked_for_again(tmp
     assert slow.running == 1
 
 
-def test_what_another_process_is_busy_with_is_left_to_it(tmp_path):
+def test_what_another_process_is_busy_with_is_left_to_it(tmp_path, monkeypatch):
     path = tmp_path / "shared.journal"
     search(path, trials=2)
-    child = os.fork()
-    if child == 0:
-        search(path, trials=3, model_fn=lambda: time.sleep(60))
-        os._exit(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Mortal, "forward", lambda self, x: time.sleep(60))
+        child = in_a_process_of_its_own(lambda: search(path, trials=3))
     try:
         while path.read_text().count('"owner"') < 3:
             time.sleep(0.01)

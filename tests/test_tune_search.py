@@ -3,12 +3,14 @@
 import concurrent.futures
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from kit import models, train, tune
+from kit.tune import race
 from kit.tune.tuning import UNTUNED
 
 SPACE = {"lr": (1e-2, 1.0, "log"), "momentum": (0.0, 0.9), "hidden": [4, 8]}
@@ -215,19 +217,41 @@ def test_ctrl_c_leaves_what_was_found(search, monkeypatch):
     assert len(found.table) == 5
 
 
+def test_ctrl_c_in_a_population_keeps_those_who_lead(search, monkeypatch):
+    whole, epoch, calls = search(method="population"), race.Race.epoch, iter(range(100))
+
+    def interrupted(self):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        epoch(self)
+
+    monkeypatch.setattr(race.Race, "epoch", interrupted)
+    found = search(method="population")
+
+    assert found.stopped == "interrupted"
+    assert len(found.table) == 8
+    running = whole.table["epochs"] > 3
+    assert (found.table.loc[running, "why"] == "interrupted").all()
+    assert found.best_loss == min(min(each.losses[:3]) for each in whole.outcomes.values())
+
+
+def test_a_population_that_gets_through_no_trial_in_its_budget_is_told(search):
+    with pytest.raises(ValueError, match="expected a budget for one trial at least"):
+        search(Slow, space={"lr": (0.01, 1.0)}, method="population", budget_s=1e-6)
+
+
 # ---- executors
 
 
-@pytest.mark.parametrize("pool", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
-def test_trials_may_be_trained_by_any_executor_with_the_same_losses(search, pool):
+def test_trials_may_be_trained_by_processes_with_the_same_losses(search):
     here = search(method="random")
 
-    with getattr(concurrent.futures, pool)(2) as executor:
+    with concurrent.futures.ProcessPoolExecutor(2) as executor:
         there = search(method="random", executor=executor)
 
     assert there.table["loss"].tolist() == pytest.approx(here.table["loss"].tolist(), rel=1e-4)
     assert there.best == here.best
-    assert there.how == f"each to its end by {pool}"
+    assert there.how == "each to its end by ProcessPoolExecutor"
 
 
 def test_what_cannot_be_sent_to_another_process_is_told(search):
@@ -281,7 +305,7 @@ def test_the_test_rows_are_looked_at_once_and_show_what_choosing_flattered(searc
     tested = found.test(*TEST)
 
     assert tested.loss == pytest.approx(train.evaluate(found.best_model, *TEST)["log_loss"])
-    assert tested.optimism == tested.loss - found.best_loss
+    assert tested.optimism == pytest.approx(tested.loss - found.best_loss, abs=1e-6)
     assert tested.table["model"].tolist()[:2] == ["tuned", UNTUNED]
     assert tested.table["validation_loss"].notna().all()
     assert found.test(*TEST) is tested
@@ -291,6 +315,74 @@ def test_the_test_rows_are_looked_at_once_and_show_what_choosing_flattered(searc
         "Tuning.test: expected one look at test rows, got a second, at other rows. "
         "Go by the first one: choosing between two would be tuning again."
     )
+
+
+def test_a_model_that_is_the_callers_own_is_neither_changed_nor_handed_on(search):
+    mine = nn.Linear(4, 1)
+    before = mine.weight.clone()
+
+    found = search(lambda: mine, space={"lr": [0.1]}, method="random", trials=3)
+
+    assert found.table["loss"].nunique() == 1
+    assert torch.equal(mine.weight, before)
+
+
+def test_when_the_untuned_model_fails_the_search_is_not_lost(search):
+    def picky(hidden):
+        if hidden == 4:
+            raise ValueError("no four")
+        return net(hidden)
+
+    found = search(picky, method="random", baselines=None)
+
+    losses = found.baselines.set_index("model")["validation_loss"]
+    assert math.isnan(losses.pop(UNTUNED))
+    assert losses.notna().all()
+    assert math.isnan(found.test(*TEST).table["test_loss"][1])
+
+
+def test_training_rows_of_one_class_leave_the_simple_models_out(search):
+    X, y, *validation = DATA
+
+    found = search(data=(X[y], y[y], *validation), method="random", baselines=None)
+
+    assert found.baselines["model"].tolist() == [UNTUNED]
+
+
+@pytest.mark.parametrize("method", ["random", "auto", "population"])
+def test_a_model_without_weights_has_failed_and_the_rest_go_on(search, method):
+    class First(nn.Module):
+        def forward(self, x):
+            return x[:, :1]
+
+    found = search(
+        lambda flat: First() if flat else nn.Linear(4, 1),
+        space={"flat": [True, False]},
+        method=method,
+    )
+
+    failed = found.table["flat"].astype(bool)
+    assert found.table["state"].eq("failed").equals(failed)
+    assert 0 < failed.sum() < 8
+
+
+def test_optimism_compares_one_and_the_same_model(search, simple):
+    found = search(method="random", epochs=2)  # with the simple models of another search
+
+    table = found.test(*TEST).table.set_index("model")
+
+    fresh = search(method="random", epochs=2, baselines=None).baselines.set_index("model")
+    assert table["validation_loss"][UNTUNED] == fresh["validation_loss"][UNTUNED]
+
+
+def test_where_all_trials_do_alike_nothing_matters(search):
+    assert search(space={"lr": [0.1, 0.1]}, method="random").importances == {}
+
+
+def test_numbers_of_numpy_make_a_range(search):
+    space = {"lr": (np.float64(0.01), np.float64(0.1)), "hidden": (np.int64(4), np.int64(5))}
+
+    assert set(search(space=space, method="random").table["hidden"]) == {4, 5}
 
 
 # ---- bad input
@@ -384,6 +476,21 @@ def test_a_space_that_is_none_is_told_in_one_line(search, space, message):
             (
                 "expected a method whose trials are independent beside executor=, got 'population' "
                 '(str). Pass method="tpe": a population trains its members in one process.'
+            ),
+        ),
+        (
+            {"method": "random", "executor": concurrent.futures.ThreadPoolExecutor(1)},
+            (
+                "expected an executor of processes, got ThreadPoolExecutor. "
+                "Pass ProcessPoolExecutor(): threads would draw from one random stream."
+            ),
+        ),
+        (
+            {"storage": "sqlite:///trials.db"},
+            (
+                "expected a file for a journal, or a storage of Optuna's, got "
+                "'sqlite:///trials.db' (str). "
+                "Pass storage=optuna.storages.RDBStorage('sqlite:///trials.db')."
             ),
         ),
         (

@@ -70,6 +70,61 @@ def test_together_is_the_same_as_alone(kind, seed, trace_from, monkeypatch):
     assert best[0] == best[1]
 
 
+class Tied(nn.Module):
+    """A net that uses one matrix twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+def test_tied_weights_stay_tied_and_are_kept_under_both_names():
+    one, many = (raced(job(Tied), CONFIGS, together=way).outcomes for way in (False, True))
+
+    for alone, member in zip(one, many, strict=True):
+        assert member.losses == pytest.approx(alone.losses, rel=5e-3)
+        for name, weight in alone.weights.items():
+            torch.testing.assert_close(member.weights[name], weight, rtol=1e-2, atol=1e-3)
+
+
+def test_tracing_leaves_running_statistics_as_they_were(monkeypatch):
+    def model():
+        return nn.Sequential(nn.BatchNorm1d(WIDTH, affine=False), nn.Linear(WIDTH, 1))
+
+    found = []
+    for trace_from in (1, 10**9):
+        monkeypatch.setattr(together, "TRACE_FROM", trace_from)
+        found.append([each.losses for each in raced(job(model), CONFIGS, together=True).outcomes])
+
+    assert found[0] == [pytest.approx(losses, rel=1e-5) for losses in found[1]]
+
+
+def test_members_whose_attention_drops_its_own_fraction_are_kept_apart():
+    def model(dropout):
+        return nn.TransformerEncoderLayer(WIDTH * 2, 2, 8, dropout=dropout)
+
+    keys = [shape_of(model(dropout), {"dropout": dropout}) for dropout in (0.1, 0.6)]
+
+    assert keys[0] != keys[1]
+
+
+def _dropping(dropout):
+    return nn.Sequential(nn.Linear(WIDTH, 8), nn.Dropout(dropout), nn.Linear(8, 1))
+
+
+def test_all_may_be_dropped():
+    configs = [{"lr": 0.1, "dropout": dropout} for dropout in (0.5, 1.0)]
+
+    race = raced(job(_dropping), configs, together=True)
+
+    assert [each.state for each in race.outcomes] == ["done", "done"]
+
+
 def test_alone_is_the_loop_of_train_fit():
     config = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
     the_job = job()

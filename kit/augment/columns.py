@@ -25,22 +25,27 @@ def floats(column: pd.Series) -> np.ndarray:
 
 def spread(values: np.ndarray) -> float:
     """Return the standard deviation as the quartiles have it, or where they are equal, itself."""
+    values = np.where(np.isfinite(values), values, np.nan)
     low, high = np.nanquantile(values, [0.25, 0.75])
     return float((high - low) / IQR_OF_NORMAL or np.nanstd(values))
 
 
 def as_dtype(values: np.ndarray, column: pd.Series) -> pd.Series:
-    """Return values as the column holds them; whole numbers stay whole, its gaps stay gaps."""
+    """Return values as the column holds them: whole numbers stay whole, and its gaps gaps."""
     if not pd.api.types.is_float_dtype(column):
         values = np.rint(values)
-    filled = pd.Series(np.nan_to_num(values), index=column.index).astype(column.dtype)
+    filled = pd.Series(np.where(np.isnan(values), 0, values), index=column.index).astype(
+        column.dtype
+    )
     return filled.where(column.notna(), column)
 
 
 def between(one: pd.Series, two: pd.Series, step: np.ndarray) -> pd.Series:
-    """Return the points `step` of the way from one to two; where two is missing, one."""
+    """Return the points `step` of the way from one to two; one, where either is not finite."""
     start, end = floats(one), floats(two)
-    return as_dtype(np.where(np.isnan(end), start, start + step * (end - start)), one)
+    way = np.zeros_like(start)
+    np.subtract(end, start, out=way, where=np.isfinite(start) & np.isfinite(end))
+    return as_dtype(start + step * way, one)
 
 
 def check_positive(where: str, **numbers: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from kit.augment.rows import changed, of_training
+from kit.augment.rows import GrownSplit, changed, check_split, made_rows
 from kit.base import checks
 from kit.data import Split, near
 
@@ -23,8 +23,9 @@ def groups(
 ) -> pd.Series:
     """Number the groups of rows that a split must not part.
 
-    Rows hang together by nearly equal texts, by equal keys, or as parent and child. For
-    `together`, and for splitters that take groups, as scikit-learn's GroupKFold does.
+    Rows hang together by nearly equal texts, by equal keys, or as parent and child; texts without
+    a word, and keys of gaps alone, join none. For `together`, and for splitters that take groups,
+    as scikit-learn's GroupKFold does.
 
     Args:
         frame: all rows.
@@ -73,24 +74,27 @@ def groups(
     return pd.Series(near.components(len(frame), left, right), index=frame.index, name="group")
 
 
-def together(parts: Split, group: pd.Series) -> Split:
+def together(parts: Split, group: pd.Series, *, parents: pd.DataFrame | None = None) -> Split:
     """Move rows so that no group is on two sides: to the test, or else to the validation rows.
 
-    So a training row that nearly repeats a test row is judged by, not learned from.
+    So a training row that nearly repeats a test row is judged by, not learned from. Made rows are
+    never judged by: one whose group is on that side is left out.
 
     Args:
         parts: the split; it stays as it is.
         group: number of the group of every row, as `groups` returns them.
+        parents: `parents` of an `Augmented` whose training rows were split anew; the split of an
+            `Augmented` knows its made rows itself.
 
     Returns:
-        A split of the same rows; its `how` says how many moved.
+        A split of the same rows but for made ones; its `how` says how many moved.
 
     Raises:
         ValueError: rows without a group, labels that come twice, or groups so large that no
             training rows are left.
     """
     where = "augment.together"
-    of_training(where, parts)
+    check_split(where, parts)
     frames = [getattr(parts, part) for part in PARTS]
     whole = pd.concat(frames)
     rank = np.repeat(np.arange(3), [len(frame) for frame in frames])
@@ -103,7 +107,11 @@ def together(parts: Split, group: pd.Series) -> Split:
             remedy="Make them of the whole table: augment.groups(frame, …).",
         )
     last = pd.Series(rank).groupby(group.loc[whole.index].to_numpy()).transform("max").to_numpy()
-    sizes = np.bincount(last, minlength=3).tolist()
+    made = made_rows(parts)
+    if parents is not None:
+        made = made.append(parents.index)
+    stay = (last == 0) | ~whole.index.isin(made)
+    sizes = np.bincount(last[stay], minlength=3).tolist()
     if min(sizes) == 0:
         raise checks.bad_value(
             where,
@@ -111,9 +119,12 @@ def together(parts: Split, group: pd.Series) -> Split:
             got=checks.Described(f"{sizes}"),
             remedy="Group by less: a higher threshold, or other keys.",
         )
-    moved = {part: whole[last == i] for i, part in enumerate(PARTS)}
-    how = f"{int((last != rank).sum()):,} rows moved to their near duplicates"
+    moved = {part: whole[stay & (last == i)] for i, part in enumerate(PARTS)}
+    how = f"{int((stay & (last != rank)).sum()):,} rows moved to their near duplicates"
+    how += f", {n_out:,} made ones left out" if (n_out := int((~stay).sum())) else ""
     split = changed(parts, how, **moved)
+    if isinstance(split, GrownSplit):
+        split = replace(split, made=split.made.intersection(split.train.index))
     # from and to: a split does not tell by which column they were
     return replace(split, table=split.table.drop(columns=["from", "to"], errors="ignore"))
 
@@ -130,8 +141,7 @@ def _equal(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     """Link every row to the first that is equal; rows with nothing in `columns` to none."""
     ids = near.keys(frame, columns).to_numpy()
     _, first, place = np.unique(ids, return_index=True, return_inverse=True)
-    there = frame[list(columns)].notna().any(axis=1).to_numpy()
-    return np.stack([first[place], np.arange(len(ids))], axis=1)[there]
+    return np.stack([first[place], np.arange(len(ids))], axis=1)[ids >= 0]
 
 
 def _kin(frame: pd.DataFrame, kin: pd.Series) -> np.ndarray:

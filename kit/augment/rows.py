@@ -1,6 +1,6 @@
 """New rows and where they come from: of the training part alone, each with its parent's label."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,18 @@ from kit.data import Split
 
 
 @result
+class GrownSplit(Split):
+    """Hold a split that knows its made rows: none may be judged by, mixed ones not grown again."""
+
+    made: pd.Index  # labels of the training rows that were made
+    mixed: bool  # some of them have soft labels, which only their own `Augmented` holds
+
+
+@result
 class Augmented(Result):
     """Hold a split whose training part has grown; `table` has one row a class."""
 
-    split: Split  # training rows, then the new ones; validation and test as they were
+    split: GrownSplit  # training rows, then the new ones; validation and test as they were
     parents: pd.DataFrame  # label of each new row -> labels of its parent and partner, if any
     soft: pd.DataFrame | None  # of each new row the share of each class, where classes are mixed
     how: str
@@ -60,8 +68,29 @@ def of_training(where: str, parts: Any, rows: pd.DataFrame | None = None) -> pd.
         rows: some of its training rows; None is all.
 
     Raises:
+        TypeError: not a split.
+        ValueError: as `check_split`; rows of another part, changed rows, rows with soft labels.
+    """
+    check_split(where, parts)
+    if isinstance(parts, GrownSplit) and parts.mixed:
+        raise checks.bad_value(
+            where,
+            expected="training rows of one class each",
+            got=checks.Described("rows with soft labels, which would be lost"),
+            remedy="Make mixtures last: augment.mixup(augment.noise(parts).split).",
+        )
+    if rows is None:
+        return parts.train
+    _check_rows(where, parts, rows)
+    return rows
+
+
+def check_split(where: str, parts: Any) -> None:
+    """Refuse what is not a split whose rows can be told apart.
+
+    Raises:
         TypeError: not a split: from a bare table nobody can tell which rows are for training.
-        ValueError: row labels that name no row for certain, rows of another part, changed rows.
+        ValueError: row labels that name no row for certain.
     """
     if not isinstance(parts, Split):
         raise checks.bad_type(
@@ -78,10 +107,6 @@ def of_training(where: str, parts: Any, rows: pd.DataFrame | None = None) -> pd.
             got=checks.Described(f"{labels[labels.duplicated()][0]} more than once"),
             remedy="Number the rows before the split: frame.reset_index(drop=True).",
         )
-    if rows is None:
-        return parts.train
-    _check_rows(where, parts, rows)
-    return rows
 
 
 def grown(
@@ -114,9 +139,12 @@ def grown(
     before = what[: len(target)].value_counts(sort=False)
     table = pd.DataFrame({"before": before, "after": what.value_counts()}).reset_index()
     table.columns = pd.Index([parts.target, "before", "after"])
+    split = changed(parts, f"{len(new):,} training rows made by {how}", train=train)
+    known = {each.name: getattr(split, each.name) for each in fields(Split)}
+    made = made_rows(parts).append(new.index)
     return Augmented(
         table=table,
-        split=changed(parts, f"{len(new):,} training rows made by {how}", train=train),
+        split=GrownSplit(**known, made=made, mixed=soft is not None),
         parents=parents,
         soft=shares,
         how=how,
@@ -132,6 +160,11 @@ def changed(parts: Split, how: str, **rows: pd.DataFrame) -> Split:
         table.loc[at, "rows"] = len(frame)
         table.loc[at, column] = target.mean() if is_mean else str(target.mode().iloc[0])
     return replace(parts, table=table, how=f"{parts.how}; {how}", **rows)
+
+
+def made_rows(parts: Split) -> pd.Index:
+    """Return the labels of the training rows that were made, not measured."""
+    return parts.made if isinstance(parts, GrownSplit) else parts.train.index[:0]
 
 
 def classes_of(parts: Split) -> list[Any]:

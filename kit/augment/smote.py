@@ -26,8 +26,8 @@ def smote(parts: Split, *, ratio: float = 1.0, neighbours: int = 5, seed: int = 
         seed: of the choice.
 
     Raises:
-        ValueError: a target that is a quantity, a ratio outside (0, 1], no neighbours, or a rare
-            class of one row.
+        ValueError: a target that is a quantity, a ratio outside (0, 1], no neighbours, a rare class
+            of one row, or rows that have soft labels.
 
     Source: Chawla et al. (2002), SMOTE, sections 4.2 and 6.1 (SMOTE-NC).
     """

@@ -39,8 +39,8 @@ def noise(
         seed: of the noise.
 
     Raises:
-        ValueError: a scale or number of copies that is not positive, or rows that are not
-            training rows.
+        ValueError: a scale or number of copies that is not positive, rows that are not training
+            rows, or that have soft labels.
     """
     where = "augment.noise"
     base = of_training(where, parts, rows)
@@ -78,8 +78,8 @@ def mixup(
         seed: of shares and pairs.
 
     Raises:
-        ValueError: an alpha or number of copies that is not positive, or rows that are not
-            training rows.
+        ValueError: an alpha or number of copies that is not positive, rows that are not training
+            rows, or that have soft labels.
 
     Source: Zhang et al. (2018), mixup: Beyond Empirical Risk Minimization, equation 1.
     """
@@ -135,7 +135,7 @@ def swap(
 
     Raises:
         ValueError: a target that is a quantity, a fraction out of range, a number of copies that
-            is not positive, or rows that are not training rows.
+            is not positive, rows that are not training rows, or that have soft labels.
     """
     where = "augment.swap"
     base = of_training(where, parts, rows)
@@ -161,6 +161,8 @@ def swap(
 def _exchanged(moved: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return for every row the row whose cell it gets; those in `moved` go round in their group."""
     source = np.arange(len(group))
+    if not len(moved):
+        return source
     order = moved[np.lexsort((rng.random(len(moved)), group[moved]))]
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     following = np.arange(1, len(order) + 1)

@@ -80,14 +80,22 @@ def texts(
         seed: of the edits.
 
     Raises:
-        ValueError: an unknown column, a rate out of range, a number of copies below 1, or rows
-            that are not training rows.
+        ValueError: an unknown column, one that is not of texts, a rate out of range, a number of
+            copies below 1, rows that are not training rows, or that have soft labels.
     """
     where = "augment.texts"
     base = of_training(where, parts, rows)
     if column not in base or column == parts.target:
         known = base.columns.drop(parts.target)
         raise checks.unknown_name(where, "column", got=column, known=known)
+    if not pd.api.types.is_string_dtype(base[column].dtype):
+        # a category or a number could not hold what an edit makes of it
+        raise checks.bad_value(
+            where,
+            expected="a column of texts",
+            got=checks.Described(f"{column!r} of type {base[column].dtype}"),
+            remedy=f"Convert it before the split: frame[{column!r}].astype('str').",
+        )
     if not 0 < rate <= 1 or copies < 1:
         raise checks.bad_value(
             where,
@@ -98,8 +106,10 @@ def texts(
     rng = np.random.default_rng(seed)
     written = base[base[column].notna()]
     new = written.take(np.tile(np.arange(len(written)), copies))
-    edited = [_edited(str(text), edit, rate, rng) for text in new[column]]
-    fresh = np.array([a != b for a, b in zip(edited, new[column], strict=True)], dtype=bool)
+    # single spaces, as the edited words are joined: other spaces alone make no new text
+    plain = [" ".join(str(text).split()) for text in new[column]]
+    edited = [_edited(text, edit, rate, rng) for text in plain]
+    fresh = np.array([a != b for a, b in zip(edited, plain, strict=True)], dtype=bool)
     new[column] = pd.Series(edited, index=new.index, dtype=base[column].dtype)
     held_out = pd.concat([parts.validation[column], parts.test[column]])
     fresh &= ~near.normalise(new[column]).isin(near.normalise(held_out)).to_numpy()

@@ -33,9 +33,10 @@ def sentinels(values: np.ndarray, counts: np.ndarray) -> tuple[list, list]:
         counts: rows of each.
 
     Returns:
-        Those that are surely sentinels (they come again and lie far from all others), and those
-        that may be.
+        Those that are surely sentinels (they are negative, come again and lie far from all others),
+        and those that may be.
     """
+    values = _wide(values)
     sure, unsure = [], []
     for value in SENTINELS:
         at = np.searchsorted(values, value)
@@ -48,7 +49,8 @@ def sentinels(values: np.ndarray, counts: np.ndarray) -> tuple[list, list]:
         low, high = _middle(values, counts, value)
         gap = max(others[0] - value, value - others[-1])
         is_far = abs(value) >= 99 and gap > 0 and gap >= (high - low) / 2
-        if is_far and counts[at] > 1:
+        # 999 may as well be the price of what is dear
+        if value < 0 and is_far and counts[at] > 1:
             sure.append(value)
         elif (
             is_far
@@ -70,6 +72,7 @@ def impossible(name: str, values: np.ndarray, counts: np.ndarray) -> tuple[np.nd
     Returns:
         True for each value that is in doubt, and why.
     """
+    values = _wide(values)
     odd, why = np.zeros(len(values), bool), []
     for word in re.findall("[a-z]+", name.lower()):
         low, high = LIMITS.get(word, (-np.inf, np.inf))
@@ -91,6 +94,11 @@ def impossible(name: str, values: np.ndarray, counts: np.ndarray) -> tuple[np.nd
         odd |= far
         why.append(f"more than {FAR} times as far out as 99 % of the values")
     return odd, "; ".join(why)
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    # a difference of small or unsigned numbers would run over
+    return values.astype("float64", copy=False)
 
 
 def _middle(values: np.ndarray, counts: np.ndarray, without: float | None) -> tuple[float, float]:

@@ -61,9 +61,7 @@ class Cleaned(Result):
 
     def undo(self) -> Any:
         """Return the original: values, types, order, rows and columns are those it had."""
-        if isinstance(self.original, pd.DataFrame):
-            return self.original.copy(deep=False)
-        return self.original
+        return _view(self.original)
 
     def _columns(self) -> list[str]:
         return tables.wrapped(self.frame).collect_schema().names()
@@ -101,16 +99,21 @@ def apply(frame: Any, plan: Any) -> Cleaned:
     _check_columns(plan, taken.collect_schema().names())
     engine = _engine(taken)
     changes = tuple(_carried_out(engine, plan))
-    native = taken.to_native()
     return Cleaned(
         table=_report(changes),
         frame=engine.result().to_native(),
         plan=plan,
         kept=_kept(engine, taken),
-        # a view: what becomes of the caller's frame later does not reach it
-        original=native.copy(deep=False) if isinstance(native, pd.DataFrame) else native,
+        original=_view(taken.to_native()),
         changes=changes,
     )
+
+
+def _view(native: Any) -> Any:
+    """Return a frame of the same cells, of which what becomes of the other is not seen."""
+    if isinstance(native, pd.DataFrame) or nw.dependencies.is_dask_dataframe(native):
+        return native.copy(deep=False)
+    return native.clone() if nw.dependencies.is_polars_dataframe(native) else native
 
 
 def _engine(taken: nw.DataFrame | nw.LazyFrame) -> Eager | Lazy:

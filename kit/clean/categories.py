@@ -1,6 +1,7 @@
 """Spellings of one thing: case and blanks, which are certain, and near names, which are not."""
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 MOST = 5_000  # categories; more are names or texts, and each is its own
 DOMINATES = 5  # a spelling that is this many times as frequent is the usual one
 RARE = 20  # and this many times for a slip of the pen
+LONGEST = 64  # letters of a word; more are a text, of which each letter would be left out in turn
 SHORTEST = 5  # letters of a word in which a slip can be told from another word
 
 
@@ -55,6 +57,8 @@ def near(words: pd.Series, counts: np.ndarray) -> dict[str, str]:
     found: dict[str, str] = {}
     seen: dict[str, str] = {}  # key -> the most frequent word that left it
     for word in words.iloc[order]:
+        if len(word) > LONGEST:
+            continue
         near_ones = [seen[key] for key in _keys(word, asks=True) if key in seen]
         target = max(near_ones, key=rows.__getitem__, default=None)
         if target is not None and rows[target] >= _needed(word, target, rows):
@@ -78,9 +82,7 @@ def _keys(word: str, *, asks: bool) -> Iterator[str]:
     South Dakota is no South Carolina.
     """
     bare, parts = _bare(word), word.lower().split()
-    heads = (
-        "".join(parts[:n]) for n in range(1, len(parts)) if len("".join(parts[:n])) >= SHORTEST
-    )
+    heads = [head for head in accumulate(parts[:-1]) if len(head) >= SHORTEST]
     yield bare
     if asks:
         yield "began by " + bare

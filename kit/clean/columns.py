@@ -54,7 +54,7 @@ class Encoded:
 def encode(series: nw.Series) -> Encoded | None:
     """Find the distinct values of a column; None where they cannot be compared, such as lists."""
     array = _arrow(series.to_native())
-    if array is None or pa.types.is_nested(array.type):
+    if array is None or pa.types.is_nested(array.type) or _is_foreign(array.type):
         return None
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
@@ -62,6 +62,8 @@ def encode(series: nw.Series) -> Encoded | None:
         array = array.cast(pa.string())
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
+        if array.type != pa.float16():  # Arrow cannot add those
+            array = pc.add(array, pa.scalar(0.0, array.type))  # -0.0 is 0.0
     if pa.types.is_null(array.type):
         return Encoded(array[:0], np.full(len(array), GAP, np.int32))
     coded = array.dictionary_encode()
@@ -77,11 +79,16 @@ def _arrow(native: Any) -> pa.Array | None:
     if isinstance(native, pd.Series):
         try:
             array = pa.array(native, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             return None  # objects of several kinds: nobody knows what they mean
     else:
         array = nw.from_native(native, series_only=True).to_arrow()
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _is_foreign(kind: pa.DataType) -> bool:
+    """Tell whether Arrow only stores a type for others, such as pandas' periods and intervals."""
+    return isinstance(kind, pa.BaseExtensionType)
 
 
 def keys(series: nw.Series) -> list[np.ndarray] | None:

@@ -189,4 +189,4 @@ def _rows(frame: nw.DataFrame, positions: np.ndarray) -> nw.DataFrame:
         return nw.from_native(native.iloc[positions], eager_only=True)
     if isinstance(native, pa.Table):
         return nw.from_native(native.take(pa.array(positions)), eager_only=True)
-    return frame[positions.tolist(), :]
+    return frame[positions, :]

@@ -58,6 +58,11 @@ def look_at_text(found: Found, name: str, coded: Encoded) -> str:
     present = pd.Series(merged.index[~is_null].array, dtype="str")
     rows = merged[~is_null].to_numpy()
     reading = values.read(present)
+    numbers = _read_numbers(reading, present)
+    lost = np.isnan(numbers)
+    if lost.any():
+        why = "numbers, but for these that cannot be read"
+        reading = values.Reading("text", doubt=("number marks", why, pd.Series(lost)))
     nulls = merged[is_null]
     if reading.rule:
         _nulls(found, name, nulls)
@@ -66,7 +71,7 @@ def look_at_text(found: Found, name: str, coded: Encoded) -> str:
         why = ", ".join(reading.odd) or f"{reading.kind} written as text"
         found.steps.append(Step(name, reading.rule, reading.arguments, why, int(rows.sum())))
         if reading.kind == "numbers":
-            _as_numbers(found, name, reading, present, rows)
+            look_at_numbers(found, name, numbers, rows, present.to_numpy())
         return reading.kind
     sure, unsure = _null_words(nulls, present)
     _nulls(found, name, sure)
@@ -115,13 +120,12 @@ def _nulls(found: Found, name: str, nulls: pd.Series) -> None:
         found.steps.append(step)
 
 
-def _as_numbers(
-    found: Found, name: str, reading: values.Reading, words: pd.Series, rows: np.ndarray
-) -> None:
-    """Look at the numbers that words will be."""
+def _read_numbers(reading: values.Reading, words: pd.Series) -> np.ndarray:
+    """Return the numbers that words will be, NaN for one that the rule cannot read."""
+    if reading.kind != "numbers":
+        return np.empty(0)
     expression = RULES["number"].build(nw.col("x"), **reading.arguments)
-    read = columns.run(expression, pa.array(words)).to_numpy(zero_copy_only=False)
-    look_at_numbers(found, name, read, rows, words.to_numpy())
+    return columns.run(expression, pa.array(words)).to_numpy(zero_copy_only=False)
 
 
 def look_at_numbers(
@@ -174,7 +178,7 @@ def _zeros(found: Found, name: str, words: pd.Series, rows: np.ndarray) -> None:
     if not words.str.contains("^0[0-9]").any():
         return
     length = words.str.len()
-    width = int(length.iloc[np.repeat(np.arange(len(rows)), 1)].mode().iloc[0])
+    width = int(length.mode().iloc[0])
     short_ones = (length < width).to_numpy()
     if not short_ones.any() or (length > width).any():
         return

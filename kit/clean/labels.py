@@ -54,8 +54,8 @@ def labels(probabilities: Any, y: Any, *, classes: Sequence[Any] = ()) -> Labels
         the margin by which the model prefers the other.
 
     Raises:
-        ValueError: shapes that do not fit, NaN, no probabilities, unknown labels, one class, or a
-            class without rows.
+        ValueError: shapes that do not fit, NaN, no probabilities, unknown labels, one class, a
+            class named twice, or one without rows.
 
     Source: Northcutt, Jiang, Chuang (2021), Confident Learning, section 3, "prune by noise rate".
 
@@ -133,8 +133,15 @@ def _plain(values: Any) -> Any:
 
 
 def _codes(y: Any, names: Sequence[Any]) -> np.ndarray:
-    values = pd.Series(np.asarray(y))
-    codes = pd.Index(names, dtype=object).get_indexer(values.astype(object))
+    values, known = pd.Series(np.asarray(y)), pd.Index(names, dtype=object)
+    if not known.is_unique:
+        raise checks.bad_value(
+            WHERE,
+            expected="classes that differ",
+            got=checks.Described(f"{known[known.duplicated()][0]!r} more than once"),
+            remedy="Name each column of the probabilities once.",
+        )
+    codes = known.get_indexer(values.astype(object))
     if (codes < 0).any():
         stranger = values[int((codes < 0).argmax())]
         raise checks.unknown_name(WHERE, "class", got=str(stranger), known=names)

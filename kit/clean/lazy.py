@@ -1,6 +1,7 @@
 """Carry steps out as a query: they are written into it, and nothing is computed."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import narwhals as nw
 import pandas as pd
@@ -51,9 +52,7 @@ class Lazy:
 
     def counted(self, column: nw.LazyFrame, step: Step, name: str) -> pd.DataFrame:
         """Count the old and new values of one step; the query of its column is run."""
-        new = _expression(
-            step, name, "number" if column.collect_schema()[name].is_numeric() else "text"
-        )
+        new = _expression(step, name, _kind_of(column.collect_schema()[name]))
         both = column.select(old=nw.col(name), new=new).filter(~nw.col("old").is_null())
         differs = _differs(RULES[step.rule], step)
         counts = both.filter(differs).group_by("old", "new").agg(rows=nw.len())
@@ -85,8 +84,7 @@ class Lazy:
         return query.frame
 
     def _kind(self, name: str) -> str:
-        kind = self.schema[name]
-        return "text" if isinstance(kind, nw.String) else "number" if kind.is_numeric() else "other"
+        return _kind_of(self.schema[name])
 
 
 class Dask(Lazy):
@@ -120,6 +118,12 @@ def _pairs_of_part(part: pd.DataFrame, step: Step) -> pd.DataFrame:
     change = Eager(nw.from_native(part, eager_only=True), strict=False).run(step)
     assert change.pairs is not None
     return change.pairs()
+
+
+def _kind_of(kind: Any) -> str:
+    if isinstance(kind, nw.String):
+        return "text"
+    return "number" if kind.is_integer() or kind.is_float() else "other"
 
 
 def _planned(step: Step, ask: Callable[[], pd.DataFrame]) -> Change:

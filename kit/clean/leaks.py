@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from kit.base import checks
 from kit.base.results import Result, result, short
 from kit.data import near
-from kit.data.split import is_quantity
+from kit.data.split import MAX_CLASSES, MAX_COUNTED, is_quantity
 
 N_FOLDS = 5  # in which the share of a category is learned apart from the row that it is used for
 WHERE = "clean.leaks"
@@ -54,7 +54,8 @@ def leaks(
     Exact duplicates are rows that are equal in every column but the target, or in `text` alone,
     once case, spaces and punctuation are gone. Near duplicates are texts of nearly the same
     letters, or rows with equal `keys`. A column that alone orders the training rows almost
-    perfectly was probably written down after the answer.
+    perfectly was probably written down after the answer; numbers of few different values are
+    judged by their order and as categories, whichever tells more.
 
     Args:
         train: training rows; they stay as they are.
@@ -70,8 +71,8 @@ def leaks(
         The pairs, the AUC of every column, and a table of what was found.
 
     Raises:
-        ValueError: no rows, unknown columns, columns that the two sides do not share, a time that
-            cannot be ordered, or thresholds out of range.
+        ValueError: no rows, unknown columns, columns that the two sides do not share, a target of
+            too many classes, a time that cannot be ordered, or thresholds out of range.
     """
     _check(train, test, target, time, text, keys)
     if not 0.5 < auc <= 1:
@@ -97,8 +98,7 @@ def _equal(train: pd.DataFrame, test: pd.DataFrame, columns: Sequence[Any]) -> p
     """Pair each test row with the first equal training row; rows that hold nothing equal none."""
     both = pd.concat([train[list(columns)], test[list(columns)]], ignore_index=True)
     ids = near.keys(both, columns)
-    blank = [both[name].isna() | (near.normalise(both[name]) == "") for name in columns]
-    ids = ids.where(~np.logical_and.reduce(blank))
+    ids = ids.where(ids >= 0)
     left = pd.DataFrame({"id": ids[: len(train)].to_numpy(), "train": train.index.to_numpy()})
     right = pd.DataFrame({"id": ids[len(train) :].to_numpy(), "test": test.index.to_numpy()})
     # the first only: a plane of 100 flights on each side would make 10,000 pairs
@@ -130,37 +130,48 @@ def _telling(train: pd.DataFrame, target: str, columns: Sequence[Any]) -> pd.Dat
     rows: list[tuple[Any, float, str]] = []
     if target:
         known = train[train[target].notna()]
-        answers = _answers(known[target])
+        classes = _classes(known[target])
         for name in columns:
-            rows += _of_column(name, known[name], answers)
+            rows += _of_column(name, known[name], classes)
     table = pd.DataFrame(rows, columns=["column", "auc", "by"])
     return table.sort_values("auc", ascending=False, ignore_index=True)
 
 
-def _of_column(name: Any, column: pd.Series, answers: np.ndarray) -> list[tuple[Any, float, str]]:
+def _of_column(name: Any, column: pd.Series, classes: np.ndarray) -> list[tuple[Any, float, str]]:
     gaps = column.isna().to_numpy()
     found = []
     if gaps.any() and not gaps.all():
-        found.append((name, _two_sided(gaps.astype(float), answers), "gaps"))
+        found.append((name, _by_order(gaps.astype(float), classes), "gaps"))
     if gaps.all():
         return found
-    there, seen = column[~gaps], answers[:, ~gaps]
+    there, seen = column[~gaps], classes[~gaps]
     if pd.api.types.is_datetime64_any_dtype(there):
         there = there.astype("int64")
+    told = {}
     if pd.api.types.is_numeric_dtype(there) and not pd.api.types.is_bool_dtype(there):
-        return [*found, (name, _two_sided(there.to_numpy(float), seen), "values")]
-    codes = pd.factorize(there.astype(str))[0]
-    best = max((_auc(_shares(codes, yes), yes) for yes in seen), default=0.5)
-    return [*found, (name, best, "categories")]
+        told["values"] = _by_order(there.to_numpy(float), seen)
+    # numbers may be codes: one in the middle can tell all, and its rank nothing
+    if not told or there.nunique() <= MAX_COUNTED:
+        # as words first: a cell may hold a list, which has no hash
+        codes = pd.factorize(there if told else there.astype(str))[0]
+        told["categories"] = _by_category(codes, seen)
+    by = max(told, key=lambda each: told[each])
+    return [*found, (name, told[by], by)]
 
 
-def _answers(target: pd.Series) -> np.ndarray:
-    """Return yes/no questions, (questions, rows): each class, or above the median."""
+def _classes(target: pd.Series) -> np.ndarray:
+    """Return the class of each row as a number; of a quantity, whether it is above the median."""
     if is_quantity(target):
-        return (target > target.median()).to_numpy()[None]
+        return (target > target.median()).to_numpy(int)
     codes, classes = pd.factorize(target)
-    each = codes == np.arange(len(classes))[:, None]
-    return each[:1] if len(classes) == 2 else each
+    if len(classes) > MAX_CLASSES:
+        raise checks.bad_value(
+            WHERE,
+            expected=f"at most {MAX_CLASSES} classes in the target {target.name!r}",
+            got=checks.Described(f"{len(classes):,} different words"),
+            remedy="Group them.",
+        )
+    return codes
 
 
 def _shares(codes: np.ndarray, yes: np.ndarray) -> np.ndarray:
@@ -176,17 +187,27 @@ def _shares(codes: np.ndarray, yes: np.ndarray) -> np.ndarray:
     return shares[fold, codes]
 
 
-def _two_sided(values: np.ndarray, answers: np.ndarray) -> float:
-    each = [_auc(values, yes) for yes in answers]
-    return max((max(area, 1 - area) for area in each), default=0.5)
+def _by_order(values: np.ndarray, classes: np.ndarray) -> float:
+    """Return the largest AUC of any class against the rest, whether it lies high or low."""
+    return float(0.5 + np.abs(_aucs(values, classes) - 0.5).max(initial=0))
 
 
-def _auc(values: np.ndarray, yes: np.ndarray) -> float:
-    """Return the chance that a yes has the higher value, ties counting half (Mann–Whitney)."""
-    n_yes, n_no = int(yes.sum()), int((~yes).sum())
-    if not n_yes or not n_no:
-        return 0.5
-    return float((rankdata(values)[yes].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
+def _by_category(codes: np.ndarray, classes: np.ndarray) -> float:
+    """Return the largest AUC of any class against the rest, by its share in each category."""
+    present = np.unique(classes)
+    # of two classes, what tells the one tells the other
+    asked = present[:1] if len(present) == 2 else present
+    answers = (classes == each for each in asked)
+    return float(max((_aucs(_shares(codes, yes), yes)[-1] for yes in answers), default=0.5))
+
+
+def _aucs(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the chance that a row of each class has the higher value, ties half (Mann–Whitney)."""
+    n_yes = np.bincount(classes)
+    n_no = len(classes) - n_yes
+    above = np.bincount(classes, rankdata(values)) - n_yes * (n_yes + 1) / 2
+    both = n_yes * n_no
+    return np.where(both > 0, above / np.maximum(both, 1), 0.5)
 
 
 def _pair_rows(

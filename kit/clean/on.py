@@ -82,6 +82,8 @@ def _cells(column: nw.Series) -> tuple[str, np.ndarray]:
     if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
         kind = "true/false" if pa.types.is_boolean(values.type) else "integer"
         plain = values.to_numpy(zero_copy_only=False)
+        # of fewer bits, -1 would have another number
+        plain = plain.astype("int64") if plain.dtype.kind == "i" else plain
     elif pa.types.is_floating(values.type):
         kind, plain = "decimal", values.to_numpy(zero_copy_only=False).astype("float64") + 0.0
     elif pa.types.is_temporal(values.type):

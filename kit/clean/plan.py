@@ -9,7 +9,7 @@ import pandas as pd
 
 from kit.base import checks
 from kit.base.results import Result, result, short
-from kit.clean.rules import FRAME_RULES, RULES
+from kit.clean.rules import FRAME_RULES, RULES, as_read
 
 WHERE = "clean.plan"
 VERSION = 1
@@ -96,7 +96,7 @@ class Plan(Result):
             )
         left = [doubt for doubt in self.doubts if doubt not in taken]
         added = [doubt.step for doubt in taken if doubt.step]
-        return make(_ordered([*self.steps, *added]), left, self.columns)
+        return make(_ordered(_in_turn([*self.steps, *added])), left, self.columns)
 
     def to_json(self) -> str:
         """Write the plan as JSON, for a person to edit and for `Plan.from_json` to read."""
@@ -113,7 +113,8 @@ class Plan(Result):
         """Read a plan, and check each step of it.
 
         Raises:
-            ValueError: no JSON, no plan, an unknown rule, or arguments that make no sense.
+            ValueError: no JSON, no plan, one of another version, an unknown rule, or arguments that
+                make no sense.
         """
         try:
             content = json.loads(text)
@@ -128,8 +129,15 @@ class Plan(Result):
             raise _bad(
                 "the JSON of a plan", what, "Write it with plan.to_json(), and edit that."
             ) from None
+        version = content.get("plan", VERSION)
+        if version != VERSION:
+            remedy = "Read it with the modelcare that wrote it, or plan anew."
+            raise _bad(f"a plan of version {VERSION}", repr(version), remedy)
         read = [step for step in steps if step]
         check(read)
+        for i, doubt in enumerate(doubts, start=1):
+            if doubt.step:
+                _check_step(doubt.step, f"the step of doubt {i}", "clean.apply")
         return make(read, doubts, columns)
 
 
@@ -167,26 +175,45 @@ def check(steps: Iterable[Step], where: str = "clean.apply") -> None:
     Raises:
         ValueError: an unknown rule or argument, a missing one, or one of a wrong value.
     """
+    olds: dict[str | None, set[str]] = {}
     for i, step in enumerate(steps, start=1):
-        at = f"step {i} ({step.rule} of {step.column!r})"
-        if step.rule in FRAME_RULES:
-            wanted: dict[str, tuple[str, Callable]] = {}
-        elif step.rule in RULES:
-            wanted = ARGUMENTS[step.rule]
-        else:
-            raise checks.unknown_name(where, "rule", got=step.rule, known=[*RULES, *FRAME_RULES])
-        if (step.column is None) != (step.rule == "drop_duplicates"):
-            raise _bad(f"a column for {step.rule!r}", at, "drop_duplicates alone has none.", where)
-        if not isinstance(step.arguments, dict):
-            raise _bad("arguments by name", at, 'Write {"name": value}.', where)
-        unknown = [name for name in step.arguments if name not in wanted]
-        if unknown:
-            raise checks.unknown_name(where, f"argument in {at}", got=unknown[0], known=wanted)
-        for name, (condition, holds) in wanted.items():
-            value = step.arguments.get(name)
-            if not holds(value):
-                got = checks.Described(f"{value!r} in {at}")
-                raise _bad(f"{name} to be {condition}", got, "Mend the plan.", where)
+        at = f"step {i}"
+        _check_step(step, at, where)
+        if step.rule != "merge":
+            continue
+        values, before = step.arguments["values"], olds.setdefault(step.column, set())
+        again = [new for new in values.values() if new in before]
+        if again:
+            # the first merge would take them on the second time
+            what = "no new word of a merge to be an old one of a merge before it"
+            got = f"{again[0]!r} in {_named(step, at)}"
+            raise _bad(what, got, "Put it before that one.", where)
+        before |= set(values)
+
+
+def _check_step(step: Step, at: str, where: str) -> None:
+    at, rules = _named(step, at), (*RULES, *FRAME_RULES)
+    if step.rule not in rules:
+        raise checks.unknown_name(where, "rule", got=step.rule, known=rules)
+    if (step.column is None) != (step.rule == "drop_duplicates"):
+        raise _bad(f"a column for {step.rule!r}", at, "drop_duplicates alone has none.", where)
+    _check_arguments(step, at, where)
+
+
+def _check_arguments(step: Step, at: str, where: str) -> None:
+    wanted = ARGUMENTS.get(step.rule, {})
+    if not isinstance(step.arguments, dict):
+        raise _bad("arguments by name", at, 'Write {"name": value}.', where)
+    unknown = [name for name in step.arguments if name not in wanted]
+    if unknown:
+        raise checks.unknown_name(where, f"argument in {at}", got=unknown[0], known=wanted)
+    for name, (condition, holds) in wanted.items():
+        value = step.arguments.get(name)
+        if not holds(value):
+            raise _bad(f"{name} to be {condition}", f"{value!r} in {at}", "Mend the plan.", where)
+    for condition, holds in TOGETHER.get(step.rule, ()):
+        if not holds(step.arguments):
+            raise _bad(condition, f"{_shown(step.arguments)} in {at}", "Mend the plan.", where)
 
 
 def _is_words(value: Any) -> bool:
@@ -215,6 +242,24 @@ def _is_units(value: Any) -> bool:
     )
 
 
+def _differ(arguments: Mapping) -> bool:
+    thousands = arguments["thousands"]
+    return not thousands or thousands not in arguments["decimal"]
+
+
+def _stay_whole(arguments: Mapping) -> bool:
+    return not arguments["whole"] or all(factor == 1 for factor in arguments["units"].values())
+
+
+def _is_range(arguments: Mapping) -> bool:
+    low, high = arguments.get("low"), arguments.get("high")
+    return low is None or high is None or low <= high
+
+
+def _are_apart(arguments: Mapping) -> bool:
+    return set(as_read(arguments["yes"])).isdisjoint(as_read(arguments["no"]))
+
+
 def _is_limit(value: Any) -> bool:
     return value is None or _is_number(value)
 
@@ -236,6 +281,15 @@ ARGUMENTS: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "yes_no": {"yes": ("a list of words", _is_words), "no": ("a list of words", _is_words)},
     "limits": {"low": ("a number or null", _is_limit), "high": ("a number or null", _is_limit)},
 }
+# what holds for the arguments of a rule together
+TOGETHER: dict[str, tuple[tuple[str, Callable[[Mapping], bool]], ...]] = {
+    "number": (
+        ("thousands to be no decimal mark", _differ),
+        ("whole numbers to have units of factor 1", _stay_whole),
+    ),
+    "yes_no": (("no word to be both yes and no", _are_apart),),
+    "limits": (("low to be at most high", _is_range),),
+}
 # the order in which repairs make sense: each can rely on those before it
 ORDER = ("strip", "missing", "merge", "pad", "number", "date", "yes_no", "limits", *FRAME_RULES)
 
@@ -255,12 +309,36 @@ def _ordered(steps: Collection[Step]) -> list[Step]:
     return sorted(steps, key=place)
 
 
+def _in_turn(steps: Iterable[Step]) -> list[Step]:
+    """Put a merge before the first one that takes its new words on."""
+    done: list[Step] = []
+    for step in steps:
+        at = next((i for i, other in enumerate(done) if _feeds(step, other)), len(done))
+        done.insert(at, step)
+    return done
+
+
+def _feeds(step: Step, other: Step) -> bool:
+    if not (step.rule == other.rule == "merge" and step.column == other.column):
+        return False
+    return not set(step.arguments["values"].values()).isdisjoint(other.arguments["values"])
+
+
 def _is(step: Step, column: str | None, rule: str | None) -> bool:
     return (column is None or step.column == column) and (rule is None or step.rule == rule)
 
 
 def _step(content: Mapping | None) -> Step | None:
-    return None if content is None else Step(**content)
+    if content is None:
+        return None
+    for name in ("column", "rule"):
+        if not isinstance(content[name], str | None):
+            raise TypeError(f"{name} of a step is {content[name]!r}, which is no text")
+    return Step(**content)
+
+
+def _named(step: Step, at: str) -> str:
+    return f"{at} ({step.rule} of {step.column!r})"
 
 
 def _shown(arguments: Mapping) -> str:

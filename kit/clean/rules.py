@@ -4,7 +4,9 @@ What an expression may use was found by trying each engine: no look-around and n
 pattern, no cast of a text that is not known to fit, no look-up in a dictionary.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +54,17 @@ def missing(x: nw.Expr, *, values: Sequence) -> nw.Expr:
     """Turn the values listed into missing ones; text is compared without the blanks around it."""
     if not values:
         return x
-    compared = strip(x) if isinstance(values[0], str) else x
-    return nw.when(~compared.is_in(values)).then(x)
+    if isinstance(values[0], str):
+        return nw.when(~strip(x).is_in(values)).then(x)
+    is_one = functools.reduce(operator.or_, (_equals(x, value) for value in values))
+    return nw.when(~is_one).then(x)
+
+
+def _equals(x: nw.Expr, value: float) -> nw.Expr:
+    # not is_in: Polars refuses whole numbers for a column of floats, and floats for one of integers
+    if float(value).is_integer():
+        return x == int(value)
+    return x.cast(nw.Float64) == value  # Polars would make 0.1 a float of 32 bits for such a column
 
 
 def limits(x: nw.Expr, *, low: float | None = None, high: float | None = None) -> nw.Expr:
@@ -87,8 +98,13 @@ def pad(x: nw.Expr, *, width: int) -> nw.Expr:
 def yes_no(x: nw.Expr, *, yes: Sequence[str], no: Sequence[str]) -> nw.Expr:
     """Read true and false from the words listed, in any case; the rest becomes missing."""
     word = strip(x).str.to_lowercase()
-    false = nw.when(word.is_in(no)).then(nw.lit(False))
-    return nw.when(word.is_in(yes)).then(nw.lit(True)).otherwise(false)
+    false = nw.when(word.is_in(as_read(no))).then(nw.lit(False))
+    return nw.when(word.is_in(as_read(yes))).then(nw.lit(True)).otherwise(false)
+
+
+def as_read(words: Sequence[str]) -> list[str]:
+    """Return words as `yes_no` compares them: in lower case, without the blanks around them."""
+    return [word.strip(BLANKS).lower() for word in words]
 
 
 def number(

@@ -31,6 +31,7 @@ PARTS = (
 )
 NAMES = ("before", "sign", "inner", "digits", "after")
 GROUPS = "[0-9]{{1,3}}(?:[{mark}][0-9]{{3}})+"
+NAME_MARKS = (".", " ", "\u00a0", "\u202f")  # of thousands, and of names made of digits
 SAMPLE = 1_000  # distinct words that tell whether it is worth to look at all of them
 
 
@@ -103,6 +104,9 @@ def _numbers(words: pd.Series) -> Reading | None:
     if isinstance(marks, str):
         return Reading("text", doubt=("number marks", marks, digits.str.contains("[.,]")))
     decimal, thousands, grouped = marks
+    if _may_be_names(parts, unit, thousands):
+        why = "digits by threes in every word: it may be a name, as 601 234 100 is of a phone"
+        return Reading("text", doubt=("number marks", why, grouped))
     factors, doubt = _factors(parts, unit, decimal)
     odd = {"number marks": grouped | (digits.str.contains(",") if "," in decimal else False)}
     odd["currency"] = unit.isin(CURRENCIES)
@@ -149,6 +153,13 @@ def _names_of_digits(parts: pd.DataFrame, unit: pd.Series) -> bool:
     is_phone = (parts["sign"] == "+") & digits.str.fullmatch("[0-9]+") & (unit == "")
     too_long = digits.str.contains(f"^[0-9]{{{rules.MAX_DIGITS + 1}}}")
     return bool(is_phone.any() or too_long.any())
+
+
+def _may_be_names(parts: pd.DataFrame, unit: pd.Series, thousands: str) -> bool:
+    """Tell whether all are groups of three digits alone, as phones and addresses are, too."""
+    if thousands not in NAME_MARKS or (unit != "").any() or (parts["sign"] == "-").any():
+        return False
+    return bool(parts["digits"].str.fullmatch(GROUPS.format(mark=thousands)).all())
 
 
 def _marks(digits: pd.Series) -> tuple[str, str, pd.Series] | str:

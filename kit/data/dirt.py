@@ -56,7 +56,9 @@ def _is_signed(column: pd.Series) -> bool:
 
 
 def _is_category(column: pd.Series) -> bool:
-    is_text = isinstance(column.dtype, pd.StringDtype | pd.CategoricalDtype)
+    is_category = isinstance(column.dtype, pd.CategoricalDtype)
+    words = column.dtype.categories if is_category else column
+    is_text = isinstance(words.dtype, pd.StringDtype)
     return is_text and 2 <= column.nunique() <= len(column) // 20
 
 
@@ -80,7 +82,12 @@ def _either(rng: np.random.Generator, *ways: pd.Series) -> Texts:
 
 
 def _out_of_bounds(column: pd.Series, rng: np.random.Generator) -> Texts:
+    column = column.astype("Int64")  # a small integer has no room for a thousand times itself
     return _either(rng, -column - 1, column * 1000 + 1000)
+
+
+def _around(column: pd.Series, rng: np.random.Generator) -> Texts:
+    return _either(rng, " " + column, column + "  ", column + "\u00a0")
 
 
 def _near(column: pd.Series, rng: np.random.Generator) -> Texts:
@@ -146,7 +153,7 @@ SPECS: dict[str, Kind] = {
     ),
     "blanks": Kind(
         _is_category,
-        lambda column, rng: _either(rng, " " + column, column + "  ", column + "\u00a0"),
+        lambda column, rng: _around(as_text(column), rng),
         ("team", _of(["north", "south", "east"])),
     ),
     "null words": Kind(

@@ -82,13 +82,17 @@ def keys(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
         frame: rows; a missing cell equals another missing cell.
         columns: the columns to compare; words by `normalise`, all else by value.
 
+    Returns:
+        The numbers; -1 for rows that hold nothing in any of the columns, no value and no word.
+
     Example:
-        >>> keys(pd.DataFrame({"tail": ["N1", "n1 ", "N2"]}), ["tail"]).tolist()
-        [0, 0, 1]
+        >>> keys(pd.DataFrame({"tail": ["N1", "n1 ", "N2", "?"]}), ["tail"]).tolist()
+        [0, 0, 1, -1]
     """
     parts = {str(i): _comparable(frame[name]) for i, name in enumerate(columns)}
     ids = pd.DataFrame(parts, index=frame.index).groupby(list(parts), dropna=False, sort=False)
-    return ids.ngroup()
+    blank = np.logical_and.reduce([_blank(part) for part in parts.values()])
+    return ids.ngroup().mask(blank, -1)
 
 
 def components(n: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -110,6 +114,11 @@ def _comparable(column: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
         return column
     return normalise(column)
+
+
+def _blank(column: pd.Series) -> pd.Series:
+    # of words, as `_comparable` returns them, a missing cell is the empty text
+    return column == "" if column.dtype == object else column.isna()
 
 
 def _vectors(left: pd.Series, right: pd.Series | None) -> tuple[sp.csr_array, sp.csr_array]:

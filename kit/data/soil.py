@@ -19,6 +19,8 @@
 | duplicated rows | copies of rows, put in anywhere | |
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -99,7 +101,9 @@ def soil(frame: pd.DataFrame, *, seed: int = 0, frac: float = 0.02) -> Soiled:
         made = spec.dirty(column.iloc[rows], rng)
         dirty[name].iloc[rows] = pd.array(list(made), dtype=dirty[name].dtype)
         planted.append(_truth(kind, name, rows, dirty[name].iloc[rows], column.iloc[rows]))
-    soiled = clean.assign(**dirty, source="export 7", remarks=pd.Series(pd.NA, clean.index, "str"))
+    soiled = clean.assign(source="export 7", remarks=pd.Series(pd.NA, clean.index, "str"))
+    for name, column in dirty.items():
+        soiled[name] = column
     planted.append(pd.DataFrame({"kind": "constant columns", "column": ["source", "remarks"]}))
     rows = np.arange(len(clean))
     again = rng.choice(rows, max(1, round(frac * len(rows))), False)
@@ -126,7 +130,7 @@ def _soiled(
 
 
 def _truth(
-    kind: str, name: str, rows: np.ndarray, dirty: pd.Series, clean: pd.Series
+    kind: str, name: Any, rows: np.ndarray, dirty: pd.Series, clean: pd.Series
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {

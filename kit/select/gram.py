@@ -7,6 +7,8 @@ import numpy as np
 
 from kit.base import checks
 
+Folds = int | np.integer | Sequence[int] | np.ndarray  # how many, or the number of each row's
+
 
 @dataclass
 class Grams:
@@ -22,11 +24,13 @@ class Grams:
         return np.asarray(self.offset - (squared.T / self.scale).mean(axis=-1))
 
 
-def fold_of(where: str, folds: int | Sequence[int], n_rows: int) -> np.ndarray:
+def fold_of(where: str, folds: Folds, n_rows: int) -> np.ndarray:
     """Return the number of its fold for each row; a count cuts rows that follow one another."""
-    if isinstance(folds, int):
+    got: object = checks.Described("folds that are not")
+    if isinstance(folds, int | np.integer):
+        got = folds
         fits = 2 <= folds <= n_rows // 2
-        of_row = np.repeat(np.arange(folds), _sizes(n_rows, folds)) if fits else None
+        of_row = np.repeat(np.arange(folds), _sizes(n_rows, int(folds))) if fits else None
     else:
         of_row = np.unique(np.asarray(folds), return_inverse=True)[1].reshape(-1)
         fits = len(of_row) == n_rows and len(of_row) > 0 and np.bincount(of_row).min() >= 2
@@ -35,7 +39,7 @@ def fold_of(where: str, folds: int | Sequence[int], n_rows: int) -> np.ndarray:
         raise checks.bad_value(
             where,
             expected="2 folds or more, of 2 rows or more each",
-            got=folds if isinstance(folds, int) else checks.Described("folds that are not"),
+            got=got,
             remedy="Pass folds=5, or a fold number for every row.",
         )
     return of_row

@@ -9,7 +9,18 @@ from kit.base import checks
 from kit.data.split import is_quantity
 
 
-def numbers(where: str, X: pd.DataFrame) -> np.ndarray:
+def check_table(where: str, X: Any) -> None:
+    """Refuse what has no named columns."""
+    if not isinstance(X, pd.DataFrame):
+        raise checks.bad_type(
+            where,
+            expected="a DataFrame, one column a feature",
+            got=X,
+            remedy="Name its columns: pd.DataFrame(X, columns=[…]).",
+        )
+
+
+def numbers(where: str, X: Any) -> np.ndarray:
     """Return the table as float64 (rows, features), or refuse what no method could use.
 
     Args:
@@ -17,8 +28,10 @@ def numbers(where: str, X: pd.DataFrame) -> np.ndarray:
         X: one column a feature.
 
     Raises:
+        TypeError: not a DataFrame.
         ValueError: no rows or columns, names twice, words, or gaps.
     """
+    check_table(where, X)
     if X.empty or len(X) < 4:
         raise checks.bad_value(
             where, expected="at least 4 rows and a column", got=X, remedy="Pass the training rows."
@@ -30,12 +43,12 @@ def numbers(where: str, X: pd.DataFrame) -> np.ndarray:
             got=checks.Described(f"{X.columns[X.columns.duplicated()][0]!r} more than once"),
             remedy="Rename them.",
         )
-    for name, column in X.items():
-        if not pd.api.types.is_numeric_dtype(column):
+    for name, kind in zip(X.columns, X.dtypes, strict=True):
+        if not pd.api.types.is_numeric_dtype(kind):
             raise checks.bad_value(
                 where,
                 expected="columns of numbers",
-                got=checks.Described(f"{name!r} of type {column.dtype}"),
+                got=checks.Described(f"{name!r} of type {kind}"),
                 remedy="Encode it: pd.get_dummies(X), or encoder.X(frame) of data.Encoder.",
             )
     rows = X.to_numpy(np.float64, na_value=np.nan)
@@ -58,7 +71,8 @@ def targets(where: str, y: Any, n_rows: int, *, several: bool = True) -> tuple[n
         where: the public function, for the message.
         y: a quantity, yes/no, or classes: Series, array or tensor.
         n_rows: how many it must have.
-        several: whether more than two classes will do, each asked for on its own.
+        several: whether more than two classes will do, each asked for on its own; where not,
+            numbers of more than two values are a quantity, however few.
 
     Raises:
         ValueError: another length, gaps, one value alone, or too many classes.
@@ -71,6 +85,9 @@ def targets(where: str, y: Any, n_rows: int, *, several: bool = True) -> tuple[n
             got=checks.Described(f"{int(values.notna().sum()):,}"),
             remedy="Pass X and y of the same rows, those without a target left out.",
         )
+    is_number = pd.api.types.is_numeric_dtype(values.dtype)
+    if is_number and not several and values.nunique() > 2:
+        return values.to_numpy(np.float64)[None], True
     codes, classes = pd.factorize(values, sort=True)
     if len(classes) < 2:
         raise checks.bad_value(

@@ -38,13 +38,15 @@ def lasso(
         that lets nothing in (0: never); `details` the whole path, a row a penalty.
 
     Raises:
-        ValueError: words, gaps, or settings out of range.
+        ValueError: words, gaps, a class of one row, or settings out of range.
 
     Source: Tibshirani (1996), Regression Shrinkage and Selection via the Lasso.
     """
     where = "select.lasso"
     rows = numbers(where, X)
     questions, quantity = targets(where, y, len(rows))
+    if not quantity:
+        _check_classes(where, questions)
     check_count(where, n, X.shape[1])
     if not 2 <= folds <= len(rows) // 2:
         raise checks.bad_value(
@@ -112,5 +114,20 @@ def _logit_kept(Z: np.ndarray, answer: np.ndarray, folds: int, seed: int) -> np.
     losses = np.zeros(len(costs))
     for train, test in cut.split(Z, answer):
         models = [_logit(Z[train], answer[train], cost) for cost in costs]
-        losses += [log_loss(answer[test], model.predict_proba(Z[test])) for model in models]
+        # a rare answer may be missing from the test rows: then they do not tell that there are two
+        losses += [
+            log_loss(answer[test], model.predict_proba(Z[test]), labels=[0, 1]) for model in models
+        ]
     return _logit(Z, answer, costs[losses.argmin()]).coef_[0] != 0
+
+
+def _check_classes(where: str, questions: np.ndarray) -> None:
+    n_yes = questions.sum(axis=1)
+    if min(n_yes.min(), (questions.shape[1] - n_yes).min()) < 2:
+        # the folds that train without that row would know one class alone
+        raise checks.bad_value(
+            where,
+            expected="at least 2 rows of each class",
+            got=checks.Described("a class of 1"),
+            remedy="Merge that class with another, or bring more rows.",
+        )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kit.base import checks, progress
-from kit.select.inputs import check_count
+from kit.select.inputs import check_count, check_table
 from kit.select.selection import Selection, made
 
 SURE = 2.0  # standard errors that a loss must be above nought
@@ -43,6 +43,7 @@ def permutation(
     Source: Breiman (2001), Random Forests, section 10.
     """
     where = "select.permutation"
+    check_table(where, X)
     check_count(where, n, X.shape[1])
     if X.empty or repeats < 2:
         raise checks.bad_value(

@@ -4,7 +4,6 @@ A linear model needs of its rows only their Gram matrix (`kit/select/gram.py`): 
 add is then arithmetic on the numbers there, for all features and all folds at once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kit.base import checks
-from kit.select.gram import Grams, diagonal, fold_of, grams
+from kit.select.gram import Folds, Grams, diagonal, fold_of, grams
 from kit.select.inputs import check_count, numbers, targets
 from kit.select.selection import Selection, made
 
@@ -26,7 +25,7 @@ def forward(
     y: Any,
     *,
     n: int | None = None,
-    folds: int | Sequence[int] = 5,
+    folds: Folds = 5,
     alpha: float = 0.0,
     score: str = "r2",
 ) -> Selection:
@@ -38,8 +37,9 @@ def forward(
 
     Args:
         X: one column of numbers a feature; they need no scaling.
-        y: a quantity or yes/no.
-        n: how many to choose; None stops where the score is highest.
+        y: a quantity, as are numbers of more than two values, or yes/no.
+        n: how many to choose; None stops where the score is highest, which may be before the
+            first: then nothing is chosen.
         folds: how many, each of rows that follow one another, as scikit-learn's KFold cuts them;
             or the number of its fold for every row.
         alpha: of the ridge penalty; 0 is plain least squares.
@@ -71,14 +71,18 @@ def forward(
         order.append(best)
         scores.append(float(reached[best]))
     if n is None:
-        order = order[: max(1, int(np.argmax(scores)))]
+        order = order[: int(np.argmax(scores))]
     gains = np.full(n_features, np.nan)
     gains[order] = np.diff(scores)[: len(order)]
+    names = _names(X)
     details = pd.DataFrame(
-        {"step": np.arange(len(scores) - 1) + 1, score: scores[1:]},
-    ).head(len(order))
-    details.insert(1, "feature", [str(X.columns[i]) for i in order])
-    return made("forward", _names(X), gains, order, details)
+        {
+            "step": np.arange(len(order)) + 1,
+            "feature": [names[i] for i in order],
+            score: scores[1 : len(order) + 1],
+        }
+    )
+    return made("forward", names, gains, order, details)
 
 
 def backward(
@@ -86,7 +90,7 @@ def backward(
     y: Any,
     *,
     n: int | None = None,
-    folds: int | Sequence[int] = 5,
+    folds: Folds = 5,
     alpha: float = 0.0,
     score: str = "r2",
 ) -> Selection:
@@ -96,8 +100,8 @@ def backward(
 
     Args:
         X: one column of numbers a feature, none a combination of others unless alpha is above 0.
-        y: a quantity or yes/no.
-        n: how many to keep; None stops where the score is highest.
+        y: a quantity, as are numbers of more than two values, or yes/no.
+        n: how many to keep; None stops where the score is highest, be it where nothing is left.
         folds: as in `forward`.
         alpha: of the ridge penalty; 0 is plain least squares.
         score: "r2" or "mse", mean over folds.
@@ -120,7 +124,7 @@ def backward(
         without = folded.score(state.errors_without())
         losses[left] = scores[-1] - without
         kept_losses.append(losses.copy())
-        if len(left) == (n or 1):
+        if len(left) == (n or 0):
             break
         worst = int(without.argmax())
         scores.append(float(without[worst]))
@@ -145,7 +149,7 @@ def _prepared(
     X: pd.DataFrame,
     y: Any,
     n: int | None,
-    folds: int | Sequence[int],
+    folds: Folds,
     alpha: float,
     score: str,
 ) -> Grams:

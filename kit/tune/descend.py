@@ -80,13 +80,15 @@ def descend(
         raise _bad("a finite lr > 0", lr, "Pass lr=0.1.")
     if steps < 1:
         raise _bad("steps >= 1", steps, "Pass steps=50.")
-    point = torch.as_tensor(start, dtype=getattr(start, "dtype", torch.float64)).detach().clone()
+    point = torch.as_tensor(start).detach().clone()
+    if not (isinstance(start, Tensor) and start.is_floating_point()):
+        point = point.double()
     points, losses, slopes = _walk(objective, point, lr=lr, steps=steps, method=method)
     table = pd.DataFrame({"step": range(len(losses)), "loss": losses, "grad_norm": slopes})
     table["curvature"] = _curvatures(objective, points)
     largest = float(table["curvature"].max())
     limit = _limit(method, largest)
-    outcome = _outcome(losses, slopes)
+    outcome = _outcome(losses, slopes, safe=lr < limit)
     return Path(
         table=table,
         points=torch.stack(points),
@@ -189,11 +191,12 @@ def _limit(method: str, curvature: float) -> float:
     return 2 * (1.9 if method == "momentum" else 1.0) / curvature
 
 
-def _outcome(losses: list[float], slopes: list[float]) -> str:
+def _outcome(losses: list[float], slopes: list[float], *, safe: bool) -> str:
     if not math.isfinite(losses[0]):
         raise _bad("a finite loss at the start", losses[0], "Start where the objective is defined.")
-    grew = losses[-1] > losses[0] or not math.isfinite(slopes[-1])
-    if grew and len(losses) > 1:
+    # below the limit a loss may rise at first, while momentum gathers: that is no divergence
+    grew = losses[-1] > losses[0] and not safe
+    if len(losses) > 1 and (grew or not math.isfinite(slopes[-1])):
         return "diverged"
     return "converged" if slopes[-1] <= FLAT * slopes[0] else "on the way"
 
@@ -209,8 +212,12 @@ def _why(outcome: str, method: str, lr: float, curvature: float, limit: float) -
     if on_the_edge:
         return f"{told}: the steepest direction neither grows nor shrinks"
     if lr > limit:
-        ending = "the steepest direction grows" if outcome == "diverged" else "it bounces"
-        return f"{told}: {ending}"
+        endings = {
+            "diverged": "the steepest direction grows",
+            "on the way": "it bounces",
+            "converged": "it arrived all the same, where it is flatter, or not by the steepest way",
+        }
+        return f"{told}: {endings[outcome]}"
     if outcome == "diverged":
         return f"{told} where it was measured, but the curvature is not the same everywhere"
     left = "arrived" if outcome == "converged" else "every direction shrinks, the flattest slowly"

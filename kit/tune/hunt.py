@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GENERATION = {"cpu": 64}
 ON_GPU = 256
 OUT_OF_TIME = "budget_s used up"
+WAIT_S = 0.2  # between two looks at what others do
 
 Losers = Callable[[Sequence[Outcome]], list[Outcome]]
 
@@ -36,18 +37,18 @@ class Hunt:
         self.seconds = 0.0
         self._job, self._ledger, self._budget_s = job, ledger, budget_s
         self._start = time.perf_counter()
-        self._epochs_run = 0  # of all members together
+        self._has_begun = False
         self._best: Outcome | None = None  # of the trials that this process trained
 
     def go(self, method: str, executor: Executor | None) -> None:
         """Train until there are as many trials as were asked for; Ctrl-C ends it well."""
         try:
-            if executor is not None:
-                self._elsewhere(executor)
-            elif method in ("auto", "population"):
-                self._generations(together=True if method == "population" else None)
-            else:
-                self._one_by_one()
+            self._through(method, executor)
+            # others may have taken all there was: wait for them, or take over if they are no more
+            while not self._ledger.outcomes() and self._ledger.running and not self._is_late():
+                time.sleep(WAIT_S)
+                self._ledger.recover()
+                self._through(method, executor)
         except KeyboardInterrupt:
             self.stopped = "interrupted"
         finally:
@@ -55,6 +56,14 @@ class Hunt:
         self.seconds = time.perf_counter() - self._start
         others = f", {self._ledger.running} still running elsewhere" if self._ledger.running else ""
         self.stopped = (self.stopped or f"after {len(self._ledger.outcomes())} trials") + others
+
+    def _through(self, method: str, executor: Executor | None) -> None:
+        if executor is not None:
+            self._elsewhere(executor)
+        elif method in ("auto", "population"):
+            self._generations(together=True if method == "population" else None)
+        else:
+            self._one_by_one()
 
     def best(self) -> Outcome:
         """Return the best trial of all processes with its weights.
@@ -103,20 +112,26 @@ class Hunt:
 
     def _ask(self, most: int) -> "list[optuna.Trial]":
         asked: list[optuna.Trial] = []
-        late = self._epochs_run > 0 and self._is_late()
+        late = self._has_begun and self._is_late()
         while len(asked) < most and not late and (trial := self._ledger.ask()):
             asked.append(trial)
         return asked
 
     def _run(self, race: Race, asked: "Sequence[optuna.Trial]", losers: Losers) -> None:
+        self._has_begun = True
         untold = list(zip(asked, race.outcomes, strict=True))
         for left in reversed(range(self._job.epochs)):
-            self._epochs_run += len(race.running)
-            race.epoch()
+            try:
+                race.epoch()
+            except KeyboardInterrupt:
+                race.drop([each for each in race.running if each.losses], "interrupted")
+                self._tell(untold)
+                raise
+            self._ledger.beat()
             if left:
                 race.drop(losers(race.running), "behind the others")
             if left and self._is_late():
-                self._check_enough()
+                self._check_enough(race)
                 race.drop(race.running, OUT_OF_TIME)
             untold = self._tell(untold)
             if not untold:
@@ -148,6 +163,7 @@ class Hunt:
         self.notes.append(f"each to its end by {type(executor).__name__}")
         while True:
             for trial in self._ask(workers - len(pending)):
+                self._has_begun = True
                 future = executor.submit(run, self._job, self._ledger.config(trial))
                 pending[future] = trial
             if not pending:
@@ -155,7 +171,6 @@ class Hunt:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 trial = pending.pop(future)
                 self._write(trial, _result(future, self._ledger.config(trial)))
-                self._epochs_run += self._job.epochs
 
     def _is_late(self) -> bool:
         if self._budget_s is None or time.perf_counter() - self._start < self._budget_s:
@@ -163,12 +178,12 @@ class Hunt:
         self.stopped = OUT_OF_TIME
         return True
 
-    def _check_enough(self) -> None:
+    def _check_enough(self, race: Race) -> None:
         """Refuse a budget that not even one trial gets through."""
-        if self._epochs_run >= self._job.epochs or self._ledger.outcomes():
+        if self._ledger.outcomes():
             return
         spent = time.perf_counter() - self._start
-        needed = spent * self._job.epochs / self._epochs_run
+        needed = spent * self._job.epochs / max(len(each.losses) for each in race.outcomes)
         raise checks.bad_value(
             WHERE,
             expected=f"a budget for one trial at least, about {needed:.2g} s",

@@ -1,5 +1,6 @@
 """What all trials of a search share, what became of one of them, and how it is trained alone."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,10 +37,11 @@ class Job:
     def build(self, config: Mapping[str, Any]) -> nn.Module:
         """Build the model of a configuration; equal shapes begin with equal weights."""
         with seeds.drawing(self.seed):
-            model = self.model_fn(**spaces.split(config)[1]).to(self.X.device)
+            made = self.model_fn(**spaces.split(config)[1])
+        model = copy.deepcopy(made).to(self.X.device)  # it may be, or hold, the caller's own
         if self.loss is None:
-            outputs = train.predict(model, self.X[:2])
-            check_outputs(spaces.WHERE, outputs, self.y[:2], self.y)
+            for X, y in ((self.X, self.y), (self.X_val, self.y_val)):
+                check_outputs(spaces.WHERE, train.predict(model, X[:2]), y[:2], y)
         return model
 
     def judge(self, outputs: Tensor) -> Tensor:

@@ -76,6 +76,8 @@ def landscape(
         raise _bad("span > 0", span, "Pass span=1.0.")
     if points < 3 or points % 2 == 0:
         raise _bad("an odd number of points, 3 or more", points, "Pass points=21.")
+    if directions is not None and len(directions) != 2:
+        raise _bad("two directions", checks.Described(f"{len(directions)}"), "Pass [a, b].")
     where = device.of(model)
     given = [(xb.to(where), yb.to(where)) for xb, yb in batches]
     if not given:

@@ -6,7 +6,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import optuna
 
 STUDY = "tune"  # the name also decides the bracket of Hyperband, so it is always the same
+BEAT_S, SILENT_S = 30.0, 600.0  # between signs of life; without one, another machine is gone
 GRACE_S = 1.0  # that a new trial may be without an owner
 LOCK_S = 60.0  # that another process may hold the journal; it writes for milliseconds
 
@@ -52,6 +53,7 @@ class Ledger:
         self._states = optuna.trial.TrialState
         self._lost = optuna.exceptions.UpdateFinishedTrialError  # another process abandoned it
         self._mine: dict[int, optuna.Trial] = {}
+        self._next_beat = time.monotonic() + BEAT_S
         with _told(storage):
             if isinstance(storage, str | Path):
                 storage = _opened(Path(storage))
@@ -64,7 +66,7 @@ class Ledger:
                 load_if_exists=True,
             )
         self._check_same(dict(settings))
-        self._recover()
+        self.recover()
 
     def ask(self) -> "optuna.Trial | None":
         """Return the next trial; None once there are as many as were asked for."""
@@ -153,7 +155,16 @@ class Ledger:
             if trial.state != self._states.WAITING and "abandoned" not in trial.user_attrs
         ]
 
-    def _recover(self) -> None:
+    def beat(self) -> None:
+        """Let other machines know that this process is still at work."""
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + BEAT_S
+        for trial in list(self._mine.values()):
+            with suppress(self._lost):
+                trial.set_user_attr("owner", _owner())
+
+    def recover(self) -> None:
         """Abandon the trials of processes that are no more."""
         if any("owner" not in trial.user_attrs for trial in self._unfinished()):
             time.sleep(GRACE_S)  # its process may be about to sign
@@ -300,16 +311,16 @@ def _told(storage: Any) -> Iterator[None]:
 
 def _owner() -> list[Any]:
     process = psutil.Process()
-    return [socket.gethostname(), process.pid, process.create_time()]
+    return [socket.gethostname(), process.pid, process.create_time(), time.time()]
 
 
 def _is_alive(owner: list[Any] | None) -> bool:
-    """Tell whether the process that signed a trial still runs; of another machine, say yes."""
+    """Tell whether the process that signed a trial still runs, on this machine or another."""
     if owner is None:
         return False
-    host, pid, born = owner
+    host, pid, born, seen = owner
     if host != socket.gethostname():
-        return True
+        return time.time() - seen < SILENT_S
     try:
         # the system tells it by its clock, which may be set by a second at any time
         return abs(psutil.Process(pid).create_time() - born) < 2

@@ -150,7 +150,13 @@ class Race:
             self.notes.append(f"{len(members)} {'together' if faster else 'one by one'}: {note}")
             if faster:
                 return [(Together(job, configs, models), outcomes)]
-        return [(Alone(job, outcome.config, model), [outcome]) for outcome, model in members]
+        alone: list[tuple[Engine, list[Outcome]]] = []
+        for outcome, model in members:
+            try:
+                alone.append((Alone(job, outcome.config, model), [outcome]))
+            except Exception as error:  # such as a model without weights
+                outcome.end("failed", reason(error))
+        return alone
 
 
 def _compare(job: Job, configs: list[dict[str, Any]], models: list[nn.Module]) -> tuple[bool, str]:

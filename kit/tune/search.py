@@ -1,7 +1,7 @@
 """Search for the best configuration: at random, by Optuna, or many trained at once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ def search(
 
     All trials begin with the same weights and see the same batches. With `storage`, the same call
     after a crash goes on: no finished trial is lost or repeated, and several processes that make
-    it at the same time share the trials.
+    it at the same time share the trials (a population takes up to 64 of them at once).
 
     Args:
         model_fn: returns an untrained model; it is called with what `space` names beyond
@@ -64,11 +64,12 @@ def search(
         epochs: passes over the training rows.
         batch: rows a gradient step.
         seed: of the first weights, the batches and the proposals.
-        budget_s: seconds after which no more is begun, and what runs is stopped.
+        budget_s: seconds after which no more is begun, and what runs is stopped (what an executor
+            has begun goes on to its end).
         loss: mean loss from outputs and targets, instead of the one that y chooses.
         pruner: of "tpe" and "gp": "hyperband", "asha" or "none".
         storage: a journal file, or an Optuna storage; None keeps the trials in memory.
-        executor: where to train the trials of "random", "tpe" and "gp", each to its end.
+        executor: processes that train the trials of "random", "tpe" and "gp", each to its end.
         cardinalities: number of codes of each of the last columns, for the simple models.
         baselines: `.baselines` of another search on the same rows, not to train them again.
 
@@ -81,14 +82,11 @@ def search(
     """
     given = inputs.check_data(WHERE, data)
     inputs.check_least(WHERE, trials=trials, epochs=epochs, batch=batch)
-    _check(method, pruner, budget_s, executor)
+    _check(method, pruner, budget_s, executor, storage)
     parsed = spaces.parse(space, smooth=loss is None and not given[1].is_floating_point())
     job = Job(model_fn, *given, epochs=epochs, batch=batch, seed=seed, loss=loss)
-    settings: dict[str, Any] = {
-        "space": repr(dict(parsed.dims)),
-        "method": method,
-        "pruner": pruner,
-    }
+    settings: dict[str, Any] = {"space": spaces.told(parsed.dims), "method": method}
+    settings |= {"pruner": pruner, "model_fn": spaces.told(model_fn), "loss": spaces.told(loss)}
     settings |= {"epochs": epochs, "batch": batch, "seed": seed, "data": inputs.fingerprint(given)}
     with hushed():
         ledger = Ledger(
@@ -126,7 +124,9 @@ def search(
     )
 
 
-def _check(method: str, pruner: str, budget_s: float | None, executor: Executor | None) -> None:
+def _check(
+    method: str, pruner: str, budget_s: float | None, executor: Executor | None, storage: object
+) -> None:
     if method not in METHODS:
         raise checks.unknown_name(WHERE, "method", got=method, known=METHODS)
     if pruner not in PRUNERS:
@@ -141,6 +141,20 @@ def _check(method: str, pruner: str, budget_s: float | None, executor: Executor 
             expected="a method whose trials are independent beside executor=",
             got=method,
             remedy='Pass method="tpe": a population trains its members in one process.',
+        )
+    if isinstance(executor, ThreadPoolExecutor):
+        raise checks.bad_value(
+            WHERE,
+            expected="an executor of processes",
+            got=checks.Described("ThreadPoolExecutor"),
+            remedy="Pass ProcessPoolExecutor(): threads would draw from one random stream.",
+        )
+    if isinstance(storage, str) and "://" in storage:
+        raise checks.bad_value(
+            WHERE,
+            expected="a file for a journal, or a storage of Optuna's",
+            got=storage,
+            remedy=f"Pass storage=optuna.storages.RDBStorage({storage!r}).",
         )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from kit.base import checks
@@ -80,6 +81,17 @@ def split(config: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     return training, {name: value for name, value in config.items() if name not in DEFAULTS}
 
 
+def told(value: Any) -> str:
+    """Return what a search is known by in its journal: functions by name, not by address."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {told(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return f"[{', '.join(map(told, value))}]"
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return repr(value)
+
+
 def _check(name: str, dim: Any) -> None:
     if isinstance(dim, list):
         if not dim:
@@ -111,11 +123,11 @@ def _check_range(name: str, dim: tuple[Any, ...]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_whole(name: str, dim: tuple[Any, ...]) -> bool:
-    whole = isinstance(dim[0], int) and isinstance(dim[1], int)
+    whole = isinstance(dim[0], Integral) and isinstance(dim[1], Integral)
     return whole and name not in DEFAULTS  # "momentum": (0, 1) means every number between
 
 
@@ -126,7 +138,7 @@ def _distribution(name: str, dim: Any) -> "BaseDistribution":
         return distributions.CategoricalDistribution(range(len(dim)))
     log = len(dim) == 3
     if _is_whole(name, dim):
-        return distributions.IntDistribution(dim[0], dim[1], log=log)
+        return distributions.IntDistribution(int(dim[0]), int(dim[1]), log=log)
     return distributions.FloatDistribution(float(dim[0]), float(dim[1]), log=log)
 
 

@@ -44,7 +44,7 @@ class MemberDropout(nn.Module):
         if not self.training:
             return x
         kept = torch.rand_like(x) >= self.p
-        return x * kept / (1 - self.p)
+        return x * kept / (1 - self.p + torch.finfo(x.dtype).tiny)  # p may be 1
 
 
 def shape_of(model: nn.Module, config: dict[str, Any]) -> tuple[object, ...]:
@@ -52,7 +52,8 @@ def shape_of(model: nn.Module, config: dict[str, Any]) -> tuple[object, ...]:
     model = _with_own_dropout(model)
     structural = dict(spaces.split(config)[1])
     fractions = {part.p.item() for part in model.modules() if isinstance(part, MemberDropout)}
-    if fractions == {torch.tensor(structural.get("dropout", math.nan)).item()}:
+    dropout = structural.get("dropout", math.nan)
+    if fractions == {torch.tensor(dropout).item()} and not _holds(model, dropout):
         del structural["dropout"]  # all of it is in tensors that a member has for itself
     sizes = tuple((name, tuple(weight.shape)) for name, weight in model.named_parameters())
     return repr(model), sizes, repr(sorted(structural.items()))
@@ -71,6 +72,7 @@ class Together:
         names = [name for name, weight in self._base.named_parameters() if weight.requires_grad]
         first = dict(self._base.named_parameters())
         self._shapes = {name: first[name].shape for name in names}
+        self._tied = _second_names(self._base)
         rows = [[dict(model.named_parameters())[name] for name in names] for model in own]
         flat = torch.stack([torch.cat([w.detach().flatten() for w in row]) for row in rows])
         training = [spaces.split(config)[0] for config in configs]
@@ -120,7 +122,8 @@ class Together:
         """Return a copy of the weights of a member as they are now."""
         state = {name: tensor.detach().clone() for name, tensor in self._base.state_dict().items()}
         mine = self._parts(self._own["flat"][member : member + 1])
-        return state | {name: tensor[0].clone() for name, tensor in mine.items()}
+        state |= {name: tensor[0].clone() for name, tensor in mine.items()}
+        return state | {other: state[name] for other, name in self._tied.items()}
 
     def _parts(self, flat: Tensor) -> Weights:
         """Return views of the matrix as the model names and shapes its weights."""
@@ -161,12 +164,15 @@ class Together:
         A model that cannot be traced is trained all the same, only slower.
         """
         copies = {name: tensor.clone() for name, tensor in self._own.items()}
+        before = [buffer.clone() for buffer in self._base.buffers()]  # a norm counts every step
         try:
             traced = make_fx(lambda *given: self._step(*given))(copies, xb, yb)
             _tidy(traced)
             self._traced = traced
         except Exception:  # whatever a model of the user's may raise here
             self._untraceable = True
+        for buffer, value in zip(self._base.buffers(), before, strict=True):
+            buffer.copy_(value)
 
     @torch.no_grad()
     def _judge(self) -> list[float]:
@@ -193,6 +199,19 @@ def _tidy(traced: GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
     traced.graph.eliminate_dead_code()
     traced.recompile()
+
+
+def _second_names(model: nn.Module) -> dict[str, str]:
+    """Return the further names of weights that go by several -> the first one."""
+    first = {weight: name for name, weight in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[weight] for name, weight in every if first[weight] != name}
+
+
+def _holds(model: nn.Module, number: float) -> bool:
+    """Tell whether a part of the model keeps this number for itself, as attention its dropout."""
+    kept = (value for part in model.modules() for value in vars(part).values())
+    return any(isinstance(value, float) and value == number for value in kept)
 
 
 def _with_own_dropout(model: nn.Module) -> nn.Module:

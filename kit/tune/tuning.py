@@ -106,17 +106,22 @@ class Tuning(Result):
 
     def _look(self, X: Tensor, y: Tensor) -> Tested:
         job = self.job
+        model, rows = (
+            untuned(job, self.space),
+            {"validation": (job.X_val, job.y_val), "test": (X, y)},
+        )
         losses = {
-            "tuned": loss_of(job, self.best_model, X, y),
-            UNTUNED: loss_of(job, untuned(job, self.space).model, X, y),
-            **simple_losses(job, X, y, self.cardinalities),
+            f"{part}_loss": {
+                "tuned": loss_of(job, self.best_model, *given),
+                UNTUNED: loss_of(job, model, *given) if model else math.nan,
+                **simple_losses(job, *given, self.cardinalities),
+            }
+            for part, given in rows.items()
         }
-        table = pd.DataFrame({"model": list(losses), "test_loss": list(losses.values())})
-        known = {"tuned": self.best_loss}
-        known |= dict(zip(self.baselines["model"], self.baselines["validation_loss"], strict=True))
-        table.insert(1, "validation_loss", table["model"].map(known))
+        table = pd.DataFrame(losses).rename_axis("model").reset_index()
         table["optimism"] = table["test_loss"] - table["validation_loss"]
-        return Tested(table=table, loss=losses["tuned"], optimism=losses["tuned"] - self.best_loss)
+        tuned = table.iloc[0]
+        return Tested(table=table, loss=tuned["test_loss"], optimism=tuned["optimism"])
 
 
 def loss_of(job: Job, model: nn.Module, X: Tensor, y: Tensor) -> float:
@@ -131,7 +136,7 @@ def simple_losses(job: Job, X: Tensor, y: Tensor, cardinalities: Sequence[int]) 
     There are none where they cannot be held against ours: another loss, or inputs that are no
     table.
     """
-    if job.loss is not None or job.X.ndim != 2 or job.y.ndim != 1:
+    if job.loss is not None or job.X.ndim != 2 or job.y.ndim != 1 or len(job.y.unique()) < 2:
         return {}
     held = train.baselines(job.X, job.y, X, y, cardinalities=cardinalities, seed=job.seed)
     return {
@@ -142,13 +147,24 @@ def simple_losses(job: Job, X: Tensor, y: Tensor, cardinalities: Sequence[int]) 
 
 def baselines(job: Job, space: Space, cardinalities: Sequence[int]) -> pd.DataFrame:
     """Return the validation losses of what nobody tuned."""
-    losses = {UNTUNED: untuned(job, space).best_loss}
+    model = untuned(job, space)
+    losses = {UNTUNED: loss_of(job, model, job.X_val, job.y_val) if model else math.nan}
     losses |= simple_losses(job, job.X_val, job.y_val, cardinalities)
     return pd.DataFrame({"model": list(losses), "validation_loss": list(losses.values())})
 
 
-def untuned(job: Job, space: Space) -> train.Fit:
-    """Train the model as it comes: the first of every list, the middle of every range."""
+def untuned(job: Job, space: Space) -> nn.Module | None:
+    """Train the model as it comes: the first of every list, the middle of every range.
+
+    None where it comes to nothing: the search has told why, trial by trial.
+    """
+    try:
+        return _fitted(job, space).model
+    except Exception:  # whatever a model_fn of the user's may raise
+        return None
+
+
+def _fitted(job: Job, space: Space) -> train.Fit:
     return train.fit(
         job.build(space.untuned()),
         job.X,
@@ -181,17 +197,18 @@ def _importances(outcomes: Iterable[Outcome], space: Space, seed: int) -> dict[s
     import optuna
 
     judged = [each for each in outcomes if each.state != "failed"]
-    if len(judged) < LEAST:
+    epochs = min((len(each.losses) for each in judged), default=0)
+    values = [min(each.losses[:epochs], default=math.nan) for each in judged]
+    if len(judged) < LEAST or max(values) == min(values):
         return {}
-    epochs = min(len(each.losses) for each in judged)
     with hushed():
         study = optuna.create_study()
-        for each in judged:
+        for each, value in zip(judged, values, strict=True):
             study.add_trial(
                 optuna.trial.create_trial(
                     params=space.params(each.config),
                     distributions=space.distributions(),
-                    value=min(each.losses[:epochs]),
+                    value=value,
                 )
             )
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
