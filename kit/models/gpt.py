@@ -58,11 +58,12 @@ class GPT(nn.Module):
         _check(self.shape)
         self.context, self.vocabulary = context, vocabulary
         self.embed = nn.Embedding(vocabulary, width)
+        # so small, because the normed vector of a token meets itself on the way out
+        nn.init.normal_(self.embed.weight, std=1 / width)
         self.blocks = nn.ModuleList(Block(width, heads, groups, hidden) for _ in range(depth))
         self.norm = nn.RMSNorm(width)
         for name, each in zip(("cos", "sin"), _rotary(context, width // heads), strict=True):
             self.register_buffer(name, each, persistent=False)
-        self._start(width)
 
     def forward(
         self, tokens: Int64[Tensor, "batch length"], cache: "list[Past] | None" = None
@@ -94,15 +95,6 @@ class GPT(nn.Module):
         empty = self.embed.weight.new_empty
         return [Past(empty(room), empty(room)) for _ in self.blocks]
 
-    def _start(self, width: int) -> None:
-        # so small, because the normed vector of a token meets itself on the way out
-        nn.init.normal_(self.embed.weight, std=1 / width)
-        for block in self.blocks:
-            for linear in (block.attention.qkv, block.feed.up):
-                nn.init.normal_(linear.weight, std=width**-0.5)
-            nn.init.zeros_(block.attention.out.weight)
-            nn.init.zeros_(block.feed.down.weight)
-
 
 class Block(nn.Module):
     """Attention, then feed-forward; each reads a normed copy and adds what it found."""
@@ -129,6 +121,8 @@ class Attention(nn.Module):
         self.heads, self.groups, self.head = heads, groups, width // heads
         self.qkv = nn.Linear(width, (heads + 2 * groups) * self.head, bias=False)
         self.out = nn.Linear(width, width, bias=False)
+        nn.init.normal_(self.qkv.weight, std=width**-0.5)
+        nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], past: "Past | None") -> Tensor:
         """Return what each token found in those up to itself."""
@@ -159,6 +153,8 @@ class Feed(nn.Module):
         super().__init__()
         self.up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
+        nn.init.normal_(self.up.weight, std=width**-0.5)
+        nn.init.zeros_(self.down.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return numbers of the same shape."""

@@ -85,7 +85,8 @@ def corpus(
     about = json.loads((folder / "about.json").read_text())
     return Corpus(
         table=pd.read_parquet(folder / "table.parquet"),
-        **{part: np.memmap(folder / f"{part}.bin", np.uint8, mode="r") for part in PARTS},
+        train=np.memmap(folder / "train.bin", np.uint8, mode="r"),
+        validation=np.memmap(folder / "validation.bin", np.uint8, mode="r"),
         **about,
     )
 
