@@ -2,6 +2,7 @@
 
 from kit.train.baselines import Baselines, baselines
 from kit.train.checkpoint import about, load, save
+from kit.train.language import LanguageFit, bits_per_byte, fit_language
 from kit.train.loop import Fit, batches, fit, predict
 from kit.train.scores import Evaluation, evaluate, probabilities, score
 
@@ -9,11 +10,14 @@ __all__ = [
     "Baselines",
     "Evaluation",
     "Fit",
+    "LanguageFit",
     "about",
     "baselines",
     "batches",
+    "bits_per_byte",
     "evaluate",
     "fit",
+    "fit_language",
     "load",
     "predict",
     "probabilities",

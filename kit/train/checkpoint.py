@@ -4,12 +4,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from kit.base import checks, storage
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An optimizer, or several that are saved as one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its memory of every weight, and its settings."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Restore them."""
 
 
 @dataclass
@@ -68,7 +78,7 @@ def write(
     path: Path,
     *,
     model: nn.Module,
-    opt: torch.optim.Optimizer,
+    opt: Remembers,
     state: State,
     settings: Mapping[str, Any],
 ) -> None:
@@ -88,7 +98,7 @@ def read(
     path: Path,
     *,
     model: nn.Module,
-    opt: torch.optim.Optimizer,
+    opt: Remembers,
     settings: Mapping[str, Any],
     epochs: int,
 ) -> State:

@@ -1,4 +1,4 @@
-"""The models that the lessons look after."""
+"""The table model of the lessons: the textbook network, for numbers and categories."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
