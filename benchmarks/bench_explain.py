@@ -17,6 +17,7 @@ from sklearn.datasets import load_breast_cancer
 from torch import Tensor, nn
 
 from kit import explain
+from kit.base import device
 from kit.explain import coalitions
 
 PEERS = {"shapiq": "shapiq", "captum": "captum.attr"}
@@ -91,7 +92,8 @@ class Case:
     def call(self, x: np.ndarray) -> np.ndarray:
         """Return the model's outputs in numpy, for peers; one output has no axis."""
         with torch.inference_mode():
-            scores = self.model(torch.as_tensor(np.asarray(x), dtype=torch.float32)).numpy()
+            rows = torch.as_tensor(np.asarray(x), dtype=torch.float32).to(device.of(self.model))
+            scores = self.model(rows).cpu().numpy()
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
 

@@ -1,10 +1,14 @@
-"""Measure `train.fit` on a CUDA device against the DataLoader loop, with bfloat16 and without."""
+"""Measure on a CUDA device: `train.fit` beside the DataLoader loop, `explain.shap` beside shap."""
 
+import argparse
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
+import bench_explain
 import common
+import pareto
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +29,10 @@ by the clock on the wall, which stops when the device has finished."""
 COMPARED = """\
 `ratio_wall`: how many times as fast as the variant `train.fit` in float32 is. `final_loss`: mean
 loss over all training rows afterwards, and its standard deviation between rounds."""
+
+EXPLAINED = """\
+200 rows of the network without a shortcut (LayerNorm, SiLU, residual) of bench_explain, its weights
+on the GPU; shap's Permutation calls it there, too. By the clock on the wall."""
 
 Run = Callable[[], nn.Module]
 
@@ -53,15 +61,31 @@ def main() -> None:
             table = table.rename(columns={"score": "final_loss", "score_sd": "final_loss_sd"})
             title = f"Hidden layers {' and '.join(map(str, hidden))}, batch {batch:,}"
             sections.append(common.Section(title, COMPARED, table))
+    sections.append(explanations(where, given))
     common.write(
         "gpu",
-        title="Training on a GPU: rows per second",
+        title="Training and explaining on a GPU",
         text=TEXT,
         sections=sections,
         facts=common.machine(),
         skipped=[],
         given=given,
     )
+
+
+def explanations(where: torch.device, given: argparse.Namespace) -> common.Section:
+    """Hold Shapley values of a network without a shortcut against shap's Permutation."""
+    case = next(each for each in bench_explain.cases(given) if each.name == bench_explain.PLAIN)
+    case = replace(case, model=case.model.to(where))
+    methods = (pareto.OURS, bench_explain.PERMUTATION)
+    everyone = bench_explain.contestants(case, given, skipped=list(bench_explain.PEERS))
+    table = pareto.measure(
+        [each for each in everyone if each.method in methods],
+        reference=bench_explain.reference(case, given),
+        rounds=given.rounds,
+        where=where,
+    )
+    return common.Section("Shapley values without a shortcut", EXPLAINED, table)
 
 
 def _variants(

@@ -8,6 +8,7 @@ from functools import partial
 import common
 import numpy as np
 import pandas as pd
+import torch
 
 from kit import show
 from kit.base import storage
@@ -36,7 +37,12 @@ class Contestant:
 
 
 def measure(
-    contestants: Sequence[Contestant], *, reference: np.ndarray, rounds: int, unit: str = "row"
+    contestants: Sequence[Contestant],
+    *,
+    reference: np.ndarray,
+    rounds: int,
+    unit: str = "row",
+    where: torch.device | None = None,
 ) -> pd.DataFrame:
     """Race all contestants, and sum up their times and errors.
 
@@ -45,18 +51,21 @@ def measure(
         reference: what is true, for at least as many rows as the error is to be taken over.
         rounds: timed rounds; one of warm-up comes before.
         unit: what `n_rows` counts.
+        where: the device that computes; on a GPU the clock on the wall counts, else CPU time.
 
     Returns:
         One row a contestant: method, effort, ms_per_<unit>, error_percent, times_kit.
     """
     variants = {each.name: partial(_prepare, each.run) for each in contestants}
-    timed = common.race(variants, rounds=rounds, judge=partial(error, reference=reference))
-    medians = timed.groupby("variant")[["cpu_s", "score"]].median()
+    judge = partial(error, reference=reference)
+    timed = common.race(variants, rounds=rounds, judge=judge, where=where)
+    clock = "wall_s" if where and where.type != "cpu" else "cpu_s"
+    medians = timed.groupby("variant")[[clock, "score"]].median()
     rows = [
         (
             each.method,
             each.effort,
-            1e3 * medians.loc[each.name, "cpu_s"] / each.n_rows,
+            1e3 * medians.loc[each.name, clock] / each.n_rows,
             100 * medians.loc[each.name, "score"],
         )
         for each in contestants

@@ -1,5 +1,6 @@
 """Benchmarks run without their peers, name those that are missing, and compute what they say."""
 
+import argparse
 import ast
 import doctest
 import importlib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
@@ -162,3 +164,12 @@ def test_a_bar_is_reached_from_its_value_on_and_missing_peers_have_none(load):
         },
         {"against": "bare tensor loop", "batch": 64, "bar": 0.95, "measured": 0.9, "reached": "no"},
     ]
+
+
+def test_explanations_are_measured_on_whatever_device_there_is(load):
+    given = argparse.Namespace(quick=True, rounds=1)
+
+    section = load("bench_gpu").explanations(torch.device("cpu"), given)
+
+    assert set(section.table["method"]) == {"kit", "shap Permutation"}
+    assert (section.table["ms_per_row"] > 0).all()
