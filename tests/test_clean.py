@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from kit import clean, data
 from kit.clean import categories, rules
 from kit.clean.columns import first_rows, run
-from kit.clean.plan import Doubt, Plan, Step, make
+from kit.clean.plan import Doubt, Plan, make
+from kit.clean.steps import Step
 from kit.data.flights import folder
 
 WORDS = st.text("abcdefgh", min_size=1, max_size=8).map(lambda word: f"w{word}")

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit import clean, data
-from kit.clean.plan import Plan, Step, make
+from kit.clean.plan import Plan, make
+from kit.clean.steps import Step
 from kit.clean.table import wrapped
 from kit.data.flights import folder
 

@@ -280,12 +280,13 @@ def first_half():
     sources = [c.source for c in nbformat.read(TABLE, 4).cells if c.cell_type == "code"]
     last = next(i for i, source in enumerate(sources) if "Encoder.fit" in source)
 
-    def run(**values) -> None:
+    def run(**values) -> dict:
         scope: dict = {}
         exec(sources[0], scope)
         scope |= {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
         for source in sources[1 : last + 1]:
             exec(source, scope)
+        return scope
 
     return run
 
@@ -423,13 +424,18 @@ def test_a_table_in_another_encoding_is_read_and_the_guess_is_noted(first_half, 
     frame = _frame().assign(b=["Zürich", "Genève", "Château-d'Œx"] * 20)
     frame.to_csv(tmp_path / "table.csv", index=False, encoding="cp1252")
 
-    first_half(data=tmp_path / "table.csv", target="y", columns=["a", "b"])
+    names = first_half(data=tmp_path / "table.csv", target="y", columns=["a", "b"])
+
+    assert set(names["frame"]["b"]) == {"Zürich", "Genève", "Château-d'Œx"}
+    assert any("cp1252" in note for note in names["table"].notes)
 
 
 def test_a_few_columns_of_a_wide_table_are_read(first_half, tmp_path):
     (tmp_path / "table.csv").write_text(WIDE.replace("\n1,", "\n7,", 20))
 
-    first_half(data=tmp_path / "table.csv", target="y", columns=["c0", "c7"])
+    names = first_half(data=tmp_path / "table.csv", target="y", columns=["c0", "c7"])
+
+    assert list(names["frame"]) == ["c0", "c7", "y"]
 
 
 def test_an_unknown_column_is_named_with_its_neighbour(first_half, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kills import in_a_process_that_is_killed
 from torch import nn
 
 from kit import models, train
@@ -53,18 +54,6 @@ def fit(model: nn.Module, **settings) -> train.Fit:
     told = {"validation": VALIDATION, "epochs": EPOCHS, "lr": 0.05, "batch": 40, "seed": 3}
     torch.seed()  # a new process draws other global numbers; they are of no consequence
     return train.fit(model, X, Y, **told | settings)
-
-
-def in_a_process_that_is_killed(call) -> None:
-    child = os.fork()
-    if child == 0:
-        try:
-            call()
-        finally:
-            os._exit(1)  # it was to be killed, not to come here
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def assert_the_same(one: train.Fit, two: train.Fit) -> None:

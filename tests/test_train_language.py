@@ -248,4 +248,10 @@ def test_a_text_that_is_mapped_from_disk_gives_no_warning(tmp_path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        train.fit_language(gpt(), np.memmap(tmp_path / "text.bin", np.uint8, mode="r"), **TOLD)
+        fitted = train.fit_language(
+            gpt(), np.memmap(tmp_path / "text.bin", np.uint8, mode="r"), **TOLD
+        )
+
+    assert torch.equal(
+        weights(fitted.model), weights(train.fit_language(gpt(), TEXT, **TOLD).model)
+    )

@@ -11,10 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kills import in_a_process_that_is_killed
 from torch import nn
 
 from kit import tune
-from kit.tune import hunt
+from kit.tune import hunt, journal
 from kit.tune import ledger as ledgers
 from kit.tune import space as spaces
 from kit.tune.job import Outcome
@@ -46,18 +47,6 @@ def search(storage, *, model_fn=Mortal, baselines=None, **told):
     settings_ = {"trials": TRIALS, "epochs": EPOCHS, "batch": 20, "method": "random"} | told
     simple = tune.tuning.pd.DataFrame({"model": ["none"], "validation_loss": [1.0]})
     return tune.search(model_fn, DATA, SPACE, storage=storage, baselines=simple, **settings_)
-
-
-def in_a_process_that_is_killed(call) -> None:
-    child = os.fork()
-    if child == 0:
-        try:
-            call()
-        finally:
-            os._exit(1)  # it was to be killed, not to come here
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def finished(path: Path) -> dict[int, tuple[float, list[float]]]:
@@ -388,8 +377,8 @@ def test_a_damaged_journal_is_told_and_left_as_it_is(tmp_path, where):
 
 def test_a_journal_that_another_process_does_not_let_go_of_is_told(tmp_path, monkeypatch):
     path = tmp_path / "run.journal"
-    monkeypatch.setattr(ledgers, "LOCK_S", 0.1)
-    lock = ledgers._lock(path)
+    monkeypatch.setattr(journal, "LOCK_S", 0.1)
+    lock = journal.lock_of(path)
     lock.acquire()
 
     message = refused(path)
@@ -405,10 +394,10 @@ def test_a_journal_that_another_process_does_not_let_go_of_is_told(tmp_path, mon
 
 def test_a_lock_does_not_outlive_its_process(tmp_path, monkeypatch):
     path = tmp_path / "run.journal"
-    monkeypatch.setattr(ledgers, "LOCK_S", 5.0)
+    monkeypatch.setattr(journal, "LOCK_S", 5.0)
 
     def killed_while_holding():
-        ledgers._lock(path).acquire()
+        journal.lock_of(path).acquire()
         os.kill(os.getpid(), signal.SIGKILL)
 
     in_a_process_that_is_killed(killed_while_holding)

@@ -12,7 +12,8 @@ from kit.base.results import Result, result, short
 from kit.clean import table as tables
 from kit.clean.eager import Change, Eager, problem
 from kit.clean.lazy import Dask, Lazy
-from kit.clean.plan import Plan, check
+from kit.clean.plan import Plan
+from kit.clean.steps import check
 
 WHERE = "clean.apply"
 LEDGER = ["step", "column", "rule", "old", "new", "rows"]

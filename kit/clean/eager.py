@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from kit.clean import columns
 from kit.clean.columns import GAP, Encoded
-from kit.clean.plan import Step
 from kit.clean.rules import RULES, Rule
+from kit.clean.steps import Step
 
 NOTHING = "nothing to do"
 

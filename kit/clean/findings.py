@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from kit.clean import amounts, categories, columns, values
 from kit.clean.columns import Encoded
-from kit.clean.plan import Doubt, Step
+from kit.clean.plan import Doubt
 from kit.clean.rules import BLANKS, RULES
+from kit.clean.steps import Step
 from kit.data.read import NULL_TOKENS
 
 MORE_NULLS = ("-", "--", ".", "n.a.", "N.A.", "<NA>", "#NA", "#VALUE!", "#REF!", "#DIV/0!", "\\N")

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 from kit.clean.eager import NOTHING, Change, Eager, dropped, fitting, is_for, pairs
-from kit.clean.plan import Step
 from kit.clean.rules import RULES, Rule
+from kit.clean.steps import Step
 from kit.clean.table import wrapped
 
 

@@ -12,7 +12,8 @@ from kit.clean import columns
 from kit.clean import table as tables
 from kit.clean.columns import GAP, Encoded
 from kit.clean.findings import Found, look_at_numbers, look_at_text
-from kit.clean.plan import Doubt, Step
+from kit.clean.plan import Doubt
+from kit.clean.steps import Step
 
 HEAD = 100_000  # rows of a query that are looked at
 BY_CHANCE = 1e-3  # expected pairs of equal rows below which duplicates cannot be chance

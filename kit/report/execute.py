@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -253,10 +253,8 @@ def _tidied(notebook: Any) -> Any:
 
 def _kill(pid: int) -> None:
     """End a kernel together with what it started: it leads a process group of its own."""
-    try:
+    with suppress(ProcessLookupError):  # it has ended by itself
         if hasattr(os, "killpg"):
             os.killpg(pid, signal.SIGKILL)
         else:
             os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass

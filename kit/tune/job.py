@@ -44,6 +44,14 @@ class Job:
                 check_outputs(spaces.WHERE, train.predict(model, X[:2]), y[:2], y)
         return model
 
+    def walk(self, epoch: int, step: Callable[[Tensor, Tensor], None]) -> None:
+        """Take a step on every batch of an epoch; dropout draws what it draws in any trial."""
+        with seeds.drawing(self.seed, epoch, 1, where=self.X.device):
+            for xb, yb in train.batches(
+                self.X, self.y, batch=self.batch, seed=self.seed, epoch=epoch
+            ):
+                step(xb, yb)
+
     def judge(self, outputs: Tensor) -> Tensor:
         """Return the loss of outputs for all validation rows."""
         return (self.loss or loss_for(self.y))(outputs, self.y_val)
@@ -119,9 +127,7 @@ class Alone:
         """Train for epoch `i` and return the validation loss, the only one."""
         job = self._job
         self._model.train()
-        with seeds.drawing(job.seed, i, 1, where=job.X.device):
-            for xb, yb in train.batches(job.X, job.y, batch=job.batch, seed=job.seed, epoch=i):
-                self.step(xb, yb)
+        job.walk(i, self.step)
         outputs = train.predict(self._model, job.X_val).to(job.y_val.device)
         return [float(job.judge(outputs))]
 

@@ -1,7 +1,6 @@
 """The book of trials: what was proposed, who trains it, how it ended; it outlives its process."""
 
 import json
-import os
 import socket
 import time
 import warnings
@@ -14,6 +13,7 @@ import psutil
 
 from kit.base import checks
 from kit.base import seed as seeds
+from kit.tune import journal
 from kit.tune.job import Outcome
 from kit.tune.space import WHERE, Space
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 STUDY = "tune"  # the name also decides the bracket of Hyperband, so it is always the same
 BEAT_S, SILENT_S = 30.0, 600.0  # between signs of life; without one, another machine is gone
 GRACE_S = 1.0  # that a new trial may be without an owner
-LOCK_S = 60.0  # that another process may hold the journal; it writes for milliseconds
 
 Sampler = Callable[[int], "optuna.samplers.BaseSampler"]
 
@@ -54,9 +53,9 @@ class Ledger:
         self._lost = optuna.exceptions.UpdateFinishedTrialError  # another process abandoned it
         self._mine: dict[int, optuna.Trial] = {}
         self._next_beat = time.monotonic() + BEAT_S
-        with _told(storage):
+        with journal.told(storage):
             if isinstance(storage, str | Path):
-                storage = _opened(Path(storage))
+                storage = journal.opened(Path(storage))
             self._storage = storage or optuna.storages.InMemoryStorage()
             self.study = optuna.create_study(
                 study_name=STUDY,
@@ -238,75 +237,6 @@ def _seeded(make: Sampler, seed: int) -> "optuna.samplers.BaseSampler":
             return self._inner.sample_independent(*given)
 
     return Seeded()
-
-
-def _opened(path: Path) -> "optuna.storages.BaseStorage":
-    """Open a journal, without the half line that a process was killed while writing."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(path)
-    backend = JournalFileBackend(str(path), lock_obj=lock)
-    lock.acquire()
-    try:
-        *lines, rest = path.read_bytes().split(b"\n")
-        for line in lines:  # Optuna would find a damaged last line only after the next one
-            json.loads(line)["op_code"]
-        if rest:
-            os.truncate(path, path.stat().st_size - len(rest))
-    finally:
-        lock.release()
-    return JournalStorage(backend)
-
-
-def _lock(path: Path) -> Any:
-    """Return a lock that the system releases when its process is killed, where there is one."""
-    from optuna.storages.journal import JournalFileOpenLock
-
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows
-        return JournalFileOpenLock(str(path))
-
-    class KernelLock:
-        def acquire(self) -> bool:
-            self._file = Path(f"{path}.lock").open("a")  # noqa: SIM115  until it is released
-            until = time.monotonic() + LOCK_S
-            while True:
-                try:
-                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise TimeoutError(
-                            f"locked by another process for {LOCK_S:.0f} s"
-                        ) from None
-                    time.sleep(0.002)
-                else:
-                    return True
-
-        def release(self) -> None:
-            self._file.close()
-
-    return KernelLock()
-
-
-@contextmanager
-def _told(storage: Any) -> Iterator[None]:
-    """Say in one line what is wrong with a journal."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        if not isinstance(storage, str | Path):
-            raise
-        name = Path(storage).name
-        told = error.strerror or str(error) if isinstance(error, OSError) else "a damaged file"
-        raise checks.bad_value(
-            WHERE,
-            expected=f"a journal of trials that can be read and written as {name}",
-            got=checks.Described(told),
-            remedy="Pass another storage= to start anew, or mend the file.",
-        ) from None
 
 
 def _owner() -> list[Any]:

@@ -11,8 +11,6 @@ from torch.func import functional_call, vmap
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from kit import train
-from kit.base import seed as seeds
 from kit.tune import space as spaces
 from kit.tune.job import Job, Weights
 
@@ -95,11 +93,8 @@ class Together:
 
     def epoch(self, i: int) -> list[float]:
         """Train all members for epoch `i` and return their validation losses."""
-        job = self._job
         self._base.train()
-        with seeds.drawing(job.seed, i, 1, where=job.X.device):
-            for xb, yb in train.batches(job.X, job.y, batch=job.batch, seed=job.seed, epoch=i):
-                self.step(xb, yb)
+        self._job.walk(i, self.step)
         return self._judge()
 
     @torch.no_grad()
