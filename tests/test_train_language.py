@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from kit import models, train
 from kit.text import windows
-from kit.train import language
+from kit.train import language, precision
 
 TEXT = np.frombuffer(b"the cat sat on the mat; the dog sat on the log.\n" * 200, np.uint8)
 TOLD = {"steps": 12, "batch": 8, "every": 4, "precision": "float32", "lr": 1e-2}
@@ -98,11 +98,19 @@ class Crash(Exception):
     pass
 
 
+def forgetful() -> models.GPT:
+    """Return a model that draws random numbers as it learns."""
+    model = gpt()
+    model.norm = torch.nn.Sequential(model.norm, torch.nn.Dropout(0.1))
+    return model
+
+
+@pytest.mark.parametrize("make", [gpt, forgetful])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("at", [2, 4, 9])
-def test_a_crash_at_any_step_changes_no_bit(tmp_path, monkeypatch, optimizer, at):
+def test_a_crash_at_any_step_changes_no_bit(tmp_path, monkeypatch, optimizer, at, make):
     told = TOLD | {"optimizer": optimizer, "validation": TEXT[:500]}
-    whole = train.fit_language(gpt(), TEXT, **told)
+    whole = train.fit_language(make(), TEXT, **told)
     step, path = language._step, tmp_path / "run.safetensors"
 
     def dies(model, tokens, opt, i, **rest):
@@ -113,8 +121,9 @@ def test_a_crash_at_any_step_changes_no_bit(tmp_path, monkeypatch, optimizer, at
     with monkeypatch.context() as patched:
         patched.setattr(language, "_step", dies)
         with pytest.raises(Crash):
-            train.fit_language(gpt(), TEXT, checkpoint=path, **told)
-    resumed = train.fit_language(gpt(), TEXT, checkpoint=path, **told)
+            train.fit_language(make(), TEXT, checkpoint=path, **told)
+    torch.manual_seed(at)  # another process
+    resumed = train.fit_language(make(), TEXT, checkpoint=path, **told)
 
     assert torch.equal(weights(whole.model), weights(resumed.model))
     same = ["step", "bits_per_byte", "validation_bits"]
@@ -136,15 +145,20 @@ def test_ctrl_c_leaves_a_model_and_what_was_seen(monkeypatch):
     assert fitted.table["step"].tolist() == [4]
 
 
-def test_a_loss_that_flies_off_is_told():
-    fitted = train.fit_language(gpt(), TEXT, **(TOLD | {"lr": 1e9, "clip": None, "steps": 40}))
+def test_a_loss_that_flies_off_is_told_and_is_not_gone_on_with(tmp_path):
+    told = TOLD | {"lr": 1e9, "clip": None, "steps": 40, "checkpoint": tmp_path / "run.safetensors"}
+
+    fitted = train.fit_language(gpt(), TEXT, **told)
+    again = train.fit_language(gpt(), TEXT, **told)
 
     assert fitted.stopped.startswith("diverged by step ")
+    assert again.stopped == fitted.stopped
+    assert again.table.equals(fitted.table)
 
 
 def test_auto_takes_what_is_faster_and_keeps_to_it_after_a_crash(tmp_path, monkeypatch):
     path, seconds = tmp_path / "run.safetensors", {"float32": 2.0, "bfloat16": 1.0}
-    monkeypatch.setattr(language, "_passes", lambda m, x, y, w, precision: [seconds[precision]])
+    monkeypatch.setattr(precision, "_passes", lambda loss, where, name: [seconds[name]])
     told = TOLD | {"precision": "auto"}
 
     fast = train.fit_language(gpt(), TEXT, checkpoint=path, **told)

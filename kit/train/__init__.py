@@ -1,8 +1,9 @@
 """Train a model, judge it, and hold it against simple ones."""
 
 from kit.train.baselines import Baselines, baselines
+from kit.train.bits import bits_per_byte
 from kit.train.checkpoint import about, load, save
-from kit.train.language import LanguageFit, bits_per_byte, fit_language
+from kit.train.language import LanguageFit, fit_language
 from kit.train.loop import Fit, batches, fit, predict
 from kit.train.scores import Evaluation, evaluate, probabilities, score
 

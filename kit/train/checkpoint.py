@@ -32,6 +32,7 @@ class State:
     best_loss: float = float("inf")
     best: dict[str, Tensor] = field(default_factory=dict)  # the weights of the best epoch
     stopped: str = ""
+    precision: str = ""  # where the training chose it
 
 
 def save(path: str | Path, model: nn.Module, *, about: Mapping[str, Any] | None = None) -> None:

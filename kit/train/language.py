@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from kit.base import checks, device, progress, storage
+from kit.base import checks, device, progress
+from kit.base import seed as seeds
 from kit.base.results import Result, result, short
 from kit.text import windows
 from kit.train import checkpoint as checkpoints
-from kit.train import inputs, optimizers
+from kit.train import inputs, optimizers, processes
+from kit.train import precision as precisions
+from kit.train.bits import NATS_PER_BIT, bits_per_byte, context_of
 from kit.train.optimizers import Optimizers
 
 WHERE = "train.fit_language"
-NATS_PER_BIT = math.log(2)
-PAYS = 1.1  # bfloat16 is taken where a step is so many times as fast
 
 
 @result
@@ -101,95 +101,57 @@ def fit_language(
     Source:
         Jordan et al.: Muon, an Optimizer for Hidden Layers in Neural Networks, 2024.
     """
-    told: dict[str, Any] = {"steps": steps, "batch": batch, "accumulate": accumulate}
-    inputs.check_least(WHERE, every=every, **told)
-    _check(warmup, decay, optimizer, precision, lr, batch, accumulate)
-    where, opt = device.of(model), optimizers.make(model, optimizer, lr, weight_decay)
-    told |= {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "decay": decay}
-    told |= {"optimizer": optimizer, "clip": clip, "seed": seed, "every": every}
+    settings: dict[str, Any] = {"steps": steps, "batch": batch, "accumulate": accumulate}
+    inputs.check_least(WHERE, every=every, **settings)
+    settings |= {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "decay": decay}
+    settings |= {"optimizer": optimizer, "clip": clip, "precision": precision, "seed": seed}
+    _check(settings)
     some = torch.from_numpy(np.array(tokens[:: 1 + len(tokens) // 10_000]))
-    told |= {"precision": precision, "data": [len(tokens), inputs.fingerprint([some])]}
-    path = Path(checkpoint) if checkpoint else None
-    if path and path.exists():
-        told["casts"] = storage.load(path)[1].get("settings", {}).get("casts")
-    else:
-        told["casts"] = _chosen(model, tokens, where, precision, batch // accumulate)
-    casts = _casts(where, told["casts"])
-    state = checkpoints.State()
+    settings |= {"every": every, "data": [len(tokens), inputs.fingerprint([some])]}
+    where, opt = device.of(model), optimizers.make(model, optimizer, lr, weight_decay)
+    path, state = Path(checkpoint) if checkpoint else None, checkpoints.State()
     if path:
-        n_rows = math.ceil(steps / every)
-        state = checkpoints.read(path, model=model, opt=opt, settings=told, epochs=n_rows)
-    start, first = time.perf_counter(), state.epoch * every
+        rows = math.ceil(steps / every)
+        state = checkpoints.read(path, model=model, opt=opt, settings=settings, epochs=rows)
+    state.precision = state.precision or _chosen(model, tokens, settings)
+    casts = precisions.casts(where, state.precision)
+    first, trained_s, start = state.epoch * every, 0.0, time.perf_counter()
     try:
-        for step in progress.track(range(first, steps), label="step"):
+        for step in progress.track(range(first, 0 if state.stopped else steps), label="step"):
             if step % every == 0:
                 losses, since = [], time.perf_counter()
-            for group in opt.param_groups:
-                group["lr"] = lr * _height(step, steps, warmup, decay)
-            losses.append(_step(model, tokens, opt, step, where=where, casts=casts, told=told))
-            if (step + 1) % every == 0 or step + 1 == steps:
-                bits = float(torch.stack(losses).mean()) / NATS_PER_BIT
-                row = {"step": step + 1, "bits_per_byte": bits}
-                if validation is not None:
-                    row["validation_bits"] = bits_per_byte(model, validation, batch=batch)
-                n_tokens = len(losses) * batch * _context(model)
-                row["tokens_per_s"] = n_tokens / (time.perf_counter() - since)
-                state.history.append(row)
-                state.epoch += 1
-                if path and _rank() == 0:
-                    checkpoints.write(path, model=model, opt=opt, state=state, settings=told)
-                if not math.isfinite(bits):
-                    state.stopped = f"diverged by step {step + 1}: pass a smaller lr"
-                    break
+            losses.append(_step(model, tokens, opt, step, casts=casts, settings=settings))
+            if (step + 1) % every and step + 1 < steps:
+                continue
+            bits = float(torch.stack(losses).mean()) / NATS_PER_BIT  # waits for the device, too
+            seconds = time.perf_counter() - since
+            trained_s += seconds
+            row = {"step": step + 1, "bits_per_byte": bits}
+            if validation is not None:
+                row["validation_bits"] = bits_per_byte(model, validation, batch=batch)
+            row["tokens_per_s"] = len(losses) * batch * context_of(model) / seconds
+            state.history.append(row)
+            state.epoch += 1
+            if not math.isfinite(bits):
+                state.stopped = f"diverged by step {step + 1}: pass a smaller lr"
+            if path and processes.rank() == 0:
+                checkpoints.write(path, model=model, opt=opt, state=state, settings=settings)
+            if state.stopped:
+                break
     except KeyboardInterrupt:
         state.stopped = "interrupted"
-    device.wait_for(where)
-    seconds = time.perf_counter() - start
     table = pd.DataFrame(state.history, columns=_columns(validation is not None))
-    done = int(table["step"].iloc[-1]) if len(table) else 0
     last = table.iloc[-1] if len(table) else pd.Series(math.nan, table.columns)
+    done = int(table["step"].iloc[-1]) - first if len(table) else 0
     return LanguageFit(
         table=table,
         model=model.eval(),
         bits_per_byte=float(last.get("validation_bits", last["bits_per_byte"])),
         stopped=state.stopped or f"after {steps:,} steps",
-        precision=told["casts"],
-        tokens_per_s=max(0, done - first) * batch * _context(model) / seconds,
-        seconds=seconds,
+        precision=state.precision,
+        tokens_per_s=done * batch * context_of(model) / trained_s if trained_s else math.nan,
+        seconds=time.perf_counter() - start,
     )
-
-
-def bits_per_byte(
-    model: nn.Module, tokens: UInt8[np.ndarray, " tokens"], *, batch: int = 32, most: int = 65_536
-) -> float:
-    """Return the bits that a model needs for a byte of a text, on windows spread over all of it.
-
-    Args:
-        model: takes tokens (batch, context), returns logits.
-        tokens: of a text that was not trained on.
-        batch: windows at once.
-        most: tokens to predict, about; all windows where there are fewer.
-    """
-    context, where = _context(model), device.of(model)
-    n = min(len(tokens) // (context + 1), max(1, most // context))
-    if n == 0:
-        windows(tokens, context=context, batch=1, seed=0, step=0)  # says what is wrong
-    starts = np.linspace(0, len(tokens) - context - 1, n).astype(int)
-    rows = torch.from_numpy(
-        np.stack([tokens[i : i + context + 1] for i in starts]).astype(np.int64)
-    )
-    trained, total = [part for part in model.modules() if part.training], 0.0
-    model.eval()
-    try:
-        with torch.no_grad():
-            for some in rows.split(batch):
-                x = some.to(where)
-                logits = model(x[:, :-1]).float().flatten(0, 1)
-                total += float(F.cross_entropy(logits, x[:, 1:].flatten(), reduction="sum"))
-    finally:
-        for part in trained:
-            part.training = True
-    return total / (n * context) / NATS_PER_BIT
 
 
 def _step(
@@ -198,126 +160,86 @@ def _step(
     opt: Optimizers,
     step: int,
     *,
-    where: torch.device,
     casts: AbstractContextManager[object],
-    told: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> Tensor:
     """Take one gradient step and return its loss, in nats a token."""
-    x, y = windows(
-        tokens, context=_context(model), batch=told["batch"], seed=told["seed"], step=step
-    )
-    share = slice(_rank(), None, _world())
-    parts = list(
-        zip(*(each[share].to(where).chunk(told["accumulate"]) for each in (x, y)), strict=True)
-    )
+    where, seed, accumulate = device.of(model), settings["seed"], settings["accumulate"]
+    for group in opt.param_groups:
+        group["lr"] = settings["lr"] * _height(step, settings)
+    x, y = _share(model, tokens, settings, step)
+    parts = list(zip(x.chunk(accumulate), y.chunk(accumulate), strict=True))
     total = torch.zeros((), device=where)
     model.train()
-    for i, (xb, yb) in enumerate(parts):
-        with _alone(model, i + 1 < len(parts)), casts:
-            loss = F.cross_entropy(model(xb).flatten(0, 1), yb.flatten()) / len(parts)
-            loss.backward()
-        total += loss.detach()
-    if told["clip"] is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), told["clip"])
+    # dropout from the step's own seed, so that a resumed run draws the same
+    with seeds.drawing(seed, step, 1 + processes.rank(), where=where):
+        for i, (xb, yb) in enumerate(parts):
+            more = i + 1 < len(parts)
+            with processes.alone(model) if more else nullcontext(), casts:
+                loss = _loss(model, xb, yb) / len(parts)
+                loss.backward()
+            total += loss.detach()
+    if settings["clip"] is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
     opt.step()
-    if _world() > 1:
-        dist.all_reduce(total)
-        total /= _world()
-    return total
+    return processes.mean(total)
 
 
-def _alone(model: nn.Module, more_to_come: bool) -> AbstractContextManager[object]:
-    """Keep the processes from adding up gradients before the last part of a batch."""
-    if more_to_come and isinstance(model, nn.parallel.DistributedDataParallel):
-        return model.no_sync()
-    return nullcontext()
+def _share(
+    model: nn.Module, tokens: np.ndarray, settings: Mapping[str, Any], step: int
+) -> tuple[Tensor, Tensor]:
+    """Return this process's windows of a step, and the token after each of theirs."""
+    told = {"context": context_of(model), "batch": settings["batch"], "seed": settings["seed"]}
+    share = slice(processes.rank(), None, processes.world())
+    x, y = (each[share].to(device.of(model)) for each in windows(tokens, **told, step=step))
+    return x, y
 
 
-def _height(step: int, steps: int, warmup: float, decay: float) -> float:
+def _loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+
+def _height(step: int, settings: Mapping[str, Any]) -> float:
     """Return lr as a fraction of its highest: up, level, and down."""
+    steps, warmup, decay = (settings[name] for name in ("steps", "warmup", "decay"))
     up = (step + 1) / (warmup * steps) if warmup else 1.0
     down = (steps - step) / (decay * steps) if decay else 1.0
     return min(1.0, up, down)
 
 
-def _chosen(
-    model: nn.Module, tokens: np.ndarray, where: torch.device, precision: str, batch: int
-) -> str:
-    """Return the precision; "auto" times a forward and a backward pass of each."""
-    if precision != "auto":
-        return precision
-    x, y = (
-        each.to(where)
-        for each in windows(
-            tokens, context=_context(model), batch=max(1, batch // _world()), seed=0, step=0
-        )
-    )
-    seconds = {name: min(_passes(model, x, y, where, name)) for name in ("float32", "bfloat16")}
+def _chosen(model: nn.Module, tokens: np.ndarray, settings: Mapping[str, Any]) -> str:
+    if settings["precision"] != "auto":
+        return settings["precision"]
+    x, y = (each.chunk(settings["accumulate"])[0] for each in _share(model, tokens, settings, 0))
+    found = precisions.probed(lambda: _loss(model, x, y), x.device)
     model.zero_grad()
-    return "bfloat16" if seconds["float32"] > PAYS * seconds["bfloat16"] else "float32"
-
-
-def _passes(
-    model: nn.Module, x: Tensor, y: Tensor, where: torch.device, precision: str
-) -> Iterator[float]:
-    for _ in range(3):
-        device.wait_for(where)
-        start = time.perf_counter()
-        with _casts(where, precision):
-            F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
-        device.wait_for(where)
-        yield time.perf_counter() - start
-
-
-def _casts(where: torch.device, precision: str) -> AbstractContextManager[object]:
-    if precision == "bfloat16":
-        return torch.autocast(where.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def _context(model: nn.Module) -> int:
-    inner: Any = getattr(model, "module", model)  # of DistributedDataParallel
-    return inner.context
+    return processes.agreed(found)
 
 
 def _columns(has_validation: bool) -> list[str]:
     return ["step", "bits_per_byte", *["validation_bits"] * has_validation, "tokens_per_s"]
 
 
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _world() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _check(
-    warmup: float,
-    decay: float,
-    optimizer: str,
-    precision: str,
-    lr: float,
-    batch: int,
-    accumulate: int,
-) -> None:
-    if optimizer not in optimizers.NAMES:
-        raise checks.unknown_name(WHERE, "optimizer", got=optimizer, known=optimizers.NAMES)
-    if precision not in inputs.PRECISIONS:
-        raise checks.unknown_name(WHERE, "precision", got=precision, known=inputs.PRECISIONS)
+def _check(settings: Mapping[str, Any]) -> None:
+    for name, known in (("optimizer", optimizers.NAMES), ("precision", inputs.PRECISIONS)):
+        if settings[name] not in known:
+            raise checks.unknown_name(WHERE, name, got=settings[name], known=known)
+    lr, parts = settings["lr"], settings["accumulate"]
+    shares = processes.world() * parts
+    slopes = settings["warmup"], settings["decay"]
     rules = [
         ("lr > 0", lr > 0, lr, "Pass lr=3e-3."),
         (
             "warmup and decay from 0 to 1",
-            0 <= warmup <= 1 and 0 <= decay <= 1,
-            (warmup, decay),
+            all(0 <= slope <= 1 for slope in slopes),
+            slopes,
             "Pass warmup=0.05, decay=0.5.",
         ),
         (
-            f"a batch that {_world()} processes with {accumulate} parts each can share",
-            batch % (_world() * accumulate) == 0,
-            batch,
-            f"Pass batch={_world() * accumulate}, or a multiple.",
+            f"a batch that {processes.world()} processes with {parts} parts each can share",
+            settings["batch"] % shares == 0,
+            settings["batch"],
+            f"Pass batch={shares}, or a multiple.",
         ),
     ]
     for expected, holds, got, remedy in rules:

@@ -4,13 +4,11 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -18,7 +16,8 @@ from kit.base import device, progress
 from kit.base import seed as seeds
 from kit.base.results import Result, result, short
 from kit.train import checkpoint as checkpoints
-from kit.train import inputs, step
+from kit.train import inputs, processes, step
+from kit.train import precision as precisions
 from kit.train.losses import Loss, loss_for
 
 BATCHES_AT_ONCE = 64  # gathered in one go; more is no faster, and memory stays bounded
@@ -78,9 +77,8 @@ def batches(
     inputs.check_rows("train.batches", X, y)
     inputs.check_least("train.batches", batch=batch)
     order = torch.randperm(len(X), generator=seeds.generator(seed, epoch))
-    if dist.is_initialized():
-        n_each = len(order) // dist.get_world_size()
-        order = order[dist.get_rank() :: dist.get_world_size()][:n_each]
+    n_each = len(order) // processes.world()
+    order = order[processes.rank() :: processes.world()][:n_each]
     # rows are gathered for many batches at once and then sliced: a slice is free, a gather is not
     for rows in order.to(X.device).split(batch * BATCHES_AT_ONCE):
         xs, ys = X.index_select(0, rows), y.index_select(0, rows)  # X[rows], in half the time
@@ -163,14 +161,14 @@ def fit(
         state = checkpoints.read(path, model=model, opt=opt, settings=settings, epochs=epochs)
     opt.zero_grad()  # what the caller's own steps may have left
     update = step.updater(opt)
-    casts = _autocast(model, where, precision)
+    casts = precisions.casts(where, _chosen(model, where, precision))
     first, start = state.epoch, time.perf_counter()
     try:
         for epoch in progress.track(range(first, 0 if state.stopped else epochs), label="epoch"):
             losses = []
             model.train()
             # dropout from the epoch's own seed, so that a resumed run draws the same
-            with seeds.drawing(seed, epoch, 1 + _rank(), where=where):
+            with seeds.drawing(seed, epoch, 1 + processes.rank(), where=where):
                 for xb, yb in batches(X, y, batch=batch, seed=seed, epoch=epoch):
                     with casts:
                         value = loss(model(xb), yb)
@@ -180,7 +178,7 @@ def fit(
                     update()
                     losses.append(value.detach())  # .item() here would stall a GPU at every step
             _note(state, model, float(torch.stack(losses).mean()), rest, loss, patience)
-            if path and _rank() == 0:
+            if path and processes.rank() == 0:
                 checkpoints.write(path, model=model, opt=opt, state=state, settings=settings)
             if state.stopped:
                 break
@@ -272,19 +270,11 @@ def _fused(optimizer: Callable[..., torch.optim.Optimizer], where: torch.device)
     return {"fused": True} if has_it else {}
 
 
-def _autocast(
-    model: nn.Module, where: torch.device, precision: str
-) -> AbstractContextManager[object]:
+def _chosen(model: nn.Module, where: torch.device, precision: str) -> str:
     wide = max((weight.numel() for weight in model.parameters()), default=0) >= WIDE
     if precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported() and wide:
-        precision = "bfloat16"
-    if precision == "bfloat16":
-        return torch.autocast(where.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+        return "bfloat16"
+    return precision
 
 
 def _name(loss: Loss) -> str:

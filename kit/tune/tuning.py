@@ -105,23 +105,22 @@ class Tuning(Result):
         return self.looks[key]
 
     def _look(self, X: Tensor, y: Tensor) -> Tested:
-        job = self.job
-        model, rows = (
-            untuned(job, self.space),
-            {"validation": (job.X_val, job.y_val), "test": (X, y)},
-        )
+        job, nets = self.job, {"tuned": self.best_model, UNTUNED: untuned(self.job, self.space)}
+        simple = self.baselines.set_index("model")["validation_loss"].drop(UNTUNED, errors="ignore")
         losses = {
-            f"{part}_loss": {
-                "tuned": loss_of(job, self.best_model, *given),
-                UNTUNED: loss_of(job, model, *given) if model else math.nan,
-                **simple_losses(job, *given, self.cardinalities),
-            }
-            for part, given in rows.items()
+            "validation_loss": _losses(job, nets, job.X_val, job.y_val) | simple.to_dict(),
+            "test_loss": _losses(job, nets, X, y) | simple_losses(job, X, y, self.cardinalities),
         }
         table = pd.DataFrame(losses).rename_axis("model").reset_index()
         table["optimism"] = table["test_loss"] - table["validation_loss"]
         tuned = table.iloc[0]
         return Tested(table=table, loss=tuned["test_loss"], optimism=tuned["optimism"])
+
+
+def _losses(
+    job: Job, nets: Mapping[str, nn.Module | None], X: Tensor, y: Tensor
+) -> dict[str, float]:
+    return {name: loss_of(job, net, X, y) if net else math.nan for name, net in nets.items()}
 
 
 def loss_of(job: Job, model: nn.Module, X: Tensor, y: Tensor) -> float:
