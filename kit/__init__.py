@@ -10,6 +10,7 @@ __all__ = [
     "data",
     "doctor",
     "explain",
+    "infer",
     "lesson",
     "models",
     "report",

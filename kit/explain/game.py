@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from kit.base import checks
-from kit.explain import scorer
+from kit.base.memory import halved
 from kit.explain.chain import Rooms
 from kit.explain.scorer import Scorer
 
@@ -43,7 +43,7 @@ class Game:
         Where a GPU runs out of memory, half as much is held at once from then on.
         """
         rows, width = self.scorer.tensor(X), self._width(X.shape[1])
-        found, self.at_once = scorer.halved(
+        found, self.at_once = halved(
             lambda at_once: self._odd(rows, members, at_once),
             self.at_once,
             self.scorer.device,

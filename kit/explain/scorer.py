@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kit.base import checks, device
+from kit.base.memory import halved
 from kit.explain import chain as chains
 
 SCALES = ("logit", "probability", "raw")
@@ -25,7 +26,6 @@ DROPOUTS = (
     *(nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
 Step = Callable[[Tensor], Tensor]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,35 +69,6 @@ class Scorer:
         found = torch.as_tensor(rows)
         dtype = self.dtype if found.is_floating_point() else found.dtype
         return found.to(self.device, dtype, copy=True)
-
-
-def halved(
-    attempt: Callable[[int], T], at_once: int, device: torch.device, *, least: int = 1
-) -> tuple[T, int]:
-    """Attempt something with so much at once, and half as much each time that memory runs out.
-
-    Args:
-        attempt: what to do, given how much to hold at once.
-        at_once: how much to begin with.
-        device: whose memory it is.
-        least: of which no half is tried.
-
-    Returns:
-        What `attempt` returned, and how much it then held.
-
-    Raises:
-        OutOfMemoryError: the least is still too much.
-    """
-    while True:
-        try:
-            return attempt(at_once), at_once
-        except torch.OutOfMemoryError:
-            if at_once <= least:
-                raise
-        # outside the except block: the traceback there still holds the tensors
-        at_once //= 2
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def make(

@@ -1,0 +1,60 @@
+"""Forms timed in turns: a busy machine slows a lap, not a form."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from kit.base.device import wait_for
+
+SECONDS = 2.0  # for all laps of one contest
+LAPS = 3, 40  # at least and at most
+BLOCK_S = 1e-3  # calls of one form in a row: a shorter block would be mostly clock
+SLOW = 1.5  # times the first form's time, from which the least laps are enough
+
+
+def laps_ms(
+    calls: Mapping[str, Callable[[], object]],
+    where: torch.device,
+    *,
+    seconds: float = SECONDS,
+) -> dict[str, np.ndarray]:
+    """Time calls in turns, each lap in another order.
+
+    Args:
+        calls: name -> what to time; each has been called before. The first one is the measure:
+            what is far slower drops out early.
+        where: the device that each call waits for.
+        seconds: after which no further lap begins, once each call has had three.
+
+    Returns:
+        Name -> milliseconds of one call in each lap; fewer laps for what dropped out.
+    """
+    first = next(iter(calls))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    counts = {
+        name: max(1, round(BLOCK_S / _block_s(call, 1, where))) for name, call in calls.items()
+    }
+    running, begun = list(calls), time.perf_counter()
+    for lap in range(LAPS[1]):
+        shift = lap % len(running)
+        for name in running[shift:] + running[:shift]:
+            n = counts[name]
+            times[name].append(1e3 * _block_s(calls[name], n, where) / n)
+        if lap + 1 < LAPS[0]:
+            continue
+        limit = SLOW * np.median(times[first])
+        running = [name for name in running if np.median(times[name]) < limit]
+        if time.perf_counter() - begun > seconds:
+            break
+    return {name: np.array(each) for name, each in times.items()}
+
+
+def _block_s(call: Callable[[], object], n: int, where: torch.device) -> float:
+    wait_for(where)
+    start = time.perf_counter()
+    for _ in range(n):
+        call()
+        wait_for(where)  # who calls for a few rows waits for them
+    return time.perf_counter() - start
