@@ -47,7 +47,48 @@ def test_a_text_in_pieces_through_the_cache_gives_the_same_as_the_whole(pieces, 
         parts = [model(piece, cache) for piece in x.split(pieces, dim=1)]
 
     assert torch.allclose(torch.cat(parts, 1), model(x), atol=1e-10)
-    assert cache[0].length == sum(pieces)
+    assert cache.longest == sum(pieces)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=4), st.integers(1, 3))
+def test_texts_of_unlike_lengths_share_a_cache_as_if_each_were_alone(lengths, more):
+    model, most = awake(), max(lengths)
+    texts = [tokens(batch=1, length=n + more + 1)[0] for n in lengths]
+    cache = model.cache(len(texts))
+    cache.starts = [most - n for n in lengths]
+    padded = [F.pad(text[:n], (most - n, 0)) for text, n in zip(texts, lengths, strict=True)]
+
+    with torch.no_grad():
+        parts = [model(torch.stack(padded), cache)[:, -1:]]
+        for new in (slice(0, more), slice(more, more + 1)):
+            parts.append(
+                model(
+                    torch.stack([text[n:][new] for text, n in zip(texts, lengths, strict=True)]),
+                    cache,
+                )
+            )
+
+    for row, (text, n) in enumerate(zip(texts, lengths, strict=True)):
+        together = torch.cat([part[row] for part in parts])
+        assert torch.allclose(together, model(text[None])[0, n - 1 :], atol=1e-10)
+
+
+def test_a_cache_forgets_rows_moves_to_make_room_and_takes_texts_of_another():
+    model, x = awake(context=12), tokens(batch=3, length=12)
+    cache, fresh = model.cache(3), model.cache(1)
+    with torch.no_grad():
+        model(x[:, :11], cache)
+        cache.keep([0, 2])
+        model(x[1:2, 3:8], fresh)
+        cache.replace([0], fresh)  # row 0 is now a text of 5 tokens, row 2 still has 11
+        cache.starts[1] += 4  # and only its last 7 are looked at
+
+        said = model(x[1:, 8:10], cache)
+
+    assert cache.end == 9  # it would have been 13
+    assert torch.allclose(said[0], model(x[1:2, 3:10])[0, -2:], atol=1e-10)
+    assert cache.nbytes == 2 * 2 * (2 * 2 * 12 * 8) * 8
 
 
 def by_hand(model: GPT, text: torch.Tensor) -> torch.Tensor:

@@ -1,16 +1,17 @@
 """The language model of the lessons: a GPT of today's kind, small enough to read whole."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from kit.base import checks
+from kit.models.cache import Cache
 
 HEAD = 64  # width of a head; depth sets how many there are
 ROTARY_BASE = 10_000.0
+Rotary = tuple[Tensor, Tensor]  # cosine and sine of the places of tokens
+Past = tuple[Cache, int]  # and the number of the block
 
 
 class GPT(nn.Module):
@@ -20,7 +21,7 @@ class GPT(nn.Module):
     one table of vectors for what comes in and what goes out. `depth` alone sets a sensible rest.
     """
 
-    cos: Tensor  # (context, head / 2), of the rotary positions
+    cos: Tensor  # (context, head), of the rotary positions
     sin: Tensor
 
     def __init__(
@@ -66,15 +67,15 @@ class GPT(nn.Module):
             self.register_buffer(name, each, persistent=False)
 
     def forward(
-        self, tokens: Int64[Tensor, "batch length"], cache: "list[Past] | None" = None
+        self, tokens: Int64[Tensor, "batch length"], cache: Cache | None = None
     ) -> Float[Tensor, "batch length vocabulary"]:
         """Return the logits of the token after each; with a cache, `tokens` go on from it.
 
         Raises:
             ValueError: more tokens than the context holds.
         """
-        start = cache[0].length if cache else 0
-        end = start + tokens.shape[1]
+        T = tokens.shape[1]
+        end = T + (cache.longest if cache else 0)
         if end > self.context:
             raise checks.bad_value(
                 "models.GPT",
@@ -82,18 +83,23 @@ class GPT(nn.Module):
                 got=checks.Described(f"{end:,}"),
                 remedy="Cut the text, or build the model with a longer context.",
             )
-        rotary = self.cos[start:end], self.sin[start:end]
+        places, mask = cache.enter(T) if cache else (slice(T), None)
+        rotary = self.cos[places].unsqueeze(-2), self.sin[places].unsqueeze(-2)
         x = self.embed(tokens)
         for i, block in enumerate(self.blocks):
-            x = block(x, rotary, cache[i] if cache else None)
+            x = block(x, rotary, mask, (cache, i) if cache else None)
         return F.linear(self.norm(x), self.embed.weight)
 
-    def cache(self, batch: int) -> "list[Past]":
-        """Make room for the keys and values of `batch` texts, to compute new tokens only."""
+    def cache(self, batch: int, *, room: int | None = None) -> Cache:
+        """Make room for keys and values of `batch` texts, so that only new tokens are computed.
+
+        Args:
+            batch: texts.
+            room: columns; None is the context. Texts that begin in one another's midst want more.
+        """
         head = self.shape["width"] // self.shape["heads"]
-        room = batch, self.shape["groups"], self.context, head
-        empty = self.embed.weight.new_empty
-        return [Past(empty(room), empty(room)) for _ in self.blocks]
+        shape = batch, self.shape["groups"], room or self.context, head
+        return Cache(len(self.blocks), shape, like=self.embed.weight)
 
 
 class Block(nn.Module):
@@ -106,9 +112,9 @@ class Block(nn.Module):
         self.attention = Attention(width, heads, groups)
         self.feed = Feed(width, hidden)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], past: "Past | None") -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, past: Past | None) -> Tensor:
         """Return the stream, of the same shape."""
-        x = x + self.attention(self.norm_attention(x), rotary, past)
+        x = x + self.attention(self.norm_attention(x), rotary, mask, past)
         return x + self.feed(self.norm_feed(x))
 
 
@@ -124,25 +130,21 @@ class Attention(nn.Module):
         nn.init.normal_(self.qkv.weight, std=width**-0.5)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], past: "Past | None") -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, past: Past | None) -> Tensor:
         """Return what each token found in those up to itself."""
-        batch, length, width = x.shape
-        parts = self.qkv(x).view(batch, length, -1, self.head).transpose(1, 2)
-        q, k, v = parts.split([self.heads, self.groups, self.groups], dim=1)
-        q, k = _turned(q, rotary), _turned(k, rotary)
-        is_first = past is None or past.length == 0
+        B, T, C = x.shape
+        parts = self.qkv(x).view(B, T, -1, self.head)
+        qk, v = parts.split([self.heads + self.groups, self.groups], dim=2)
+        q, k = _turned(qk, rotary).split([self.heads, self.groups], dim=2)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H, T, D)
         if past:
-            k, v = past.extended(k, v)
-        mask = None if is_first or length == 1 else _causal(length, k.shape[2], x.device)
+            cache, block = past
+            k, v = cache.extend(block, k, v)
+        is_causal, gqa = mask is None and T > 1, self.groups < self.heads
         found = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=is_first and length > 1,
-            enable_gqa=self.groups < self.heads,
+            q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=gqa
         )
-        return self.out(found.transpose(1, 2).reshape(batch, length, width))
+        return self.out(found.transpose(1, 2).reshape(B, T, C))
 
 
 class Feed(nn.Module):
@@ -162,24 +164,7 @@ class Feed(nn.Module):
         return self.down(F.silu(gate) * value)
 
 
-@dataclass
-class Past:
-    """Keys and values of one block, with room for the whole context."""
-
-    keys: Float[Tensor, "batch groups context head"]
-    values: Float[Tensor, "batch groups context head"]
-    length: int = 0  # tokens that are in
-
-    def extended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put in what is new, and return all up to it."""
-        end = self.length + k.shape[2]
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-
-def _rotary(context: int, head: int) -> tuple[Tensor, Tensor]:
+def _rotary(context: int, head: int) -> Rotary:
     """Return cosine and sine of every position: pair i of a head turns by ROTARY_BASE^(-2i/head).
 
     Source:
@@ -187,29 +172,24 @@ def _rotary(context: int, head: int) -> tuple[Tensor, Tensor]:
     """
     speed = ROTARY_BASE ** -(torch.arange(0, head, 2, dtype=torch.float64) / head)
     angle = torch.arange(context, dtype=torch.float64)[:, None] * speed
-    return angle.cos().float(), angle.sin().float()
+    cos, sin = angle.cos().float(), angle.sin().float()
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
-def _turned(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def _turned(x: Tensor, rotary: Rotary) -> Tensor:
+    # of a pair, a stands in the first half and b in the second: a cos - b sin, b cos + a sin
     cos, sin = (each.to(x.dtype) for each in rotary)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-
-
-def _causal(length: int, reach: int, where: torch.device) -> Tensor:
-    """Let the i-th of `length` new tokens see all before and itself, of `reach` in all."""
-    return torch.ones(length, reach, dtype=torch.bool, device=where).tril(reach - length)
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 def _check(shape: dict[str, int]) -> None:
-    width, heads, groups = (shape[name] for name in ("width", "heads", "groups"))
-    rules = [(f"{name} >= 1", size >= 1, size) for name, size in shape.items()]
-    if min(shape.values()) >= 1:
-        rules += [
-            ("heads that divide the width of " + str(width), width % heads == 0, heads),
-            ("heads of even width", width // heads % 2 == 0, width // heads),
-            ("groups that divide the heads of " + str(heads), heads % groups == 0, groups),
-        ]
+    width, heads, groups = (max(1, shape[name]) for name in ("width", "heads", "groups"))
+    rules = [
+        *((f"{name} >= 1", size >= 1, size) for name, size in shape.items()),
+        (f"heads that divide the width of {width}", width % heads == 0, heads),
+        ("heads of even width", width // heads % 2 == 0, width // heads),
+        (f"groups that divide the heads of {heads}", heads % groups == 0, groups),
+    ]
     for expected, holds, got in rules:
         if not holds:
             remedy = "Pass GPT(depth=4), which sets the rest, or sizes that fit."
