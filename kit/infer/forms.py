@@ -129,6 +129,8 @@ def onnx(subject: Subject) -> Form:
 
 def onnx_int8(subject: Subject) -> Form:
     """Let ONNX Runtime compute with weights in int8."""
+    if not runtime.has_products(subject.graph):
+        raise CannotTry("there is no matrix product to quantise")
     return runtime.session(runtime.in_int8(subject.graph))
 
 

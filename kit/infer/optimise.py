@@ -149,9 +149,10 @@ def _subject(model: nn.Module, x: Tensor, at_once: int) -> tuple[Subject, float]
             got=checks.Described(f"{type(error).__name__}: {error}"),
             remedy="Hold no tensors that are results of a computation in its attributes.",
         ) from error
+    twin.eval().requires_grad_(False)
     x = x.detach().to(device.of(model), copy=True)
-    subject = Subject(twin.eval().requires_grad_(False), x, torch.float32)
-    outputs = [forms.eager(subject)(part) for part in x.split(at_once)]
+    with torch.no_grad():
+        outputs = [twin(part) for part in x.split(at_once)]
     for each in outputs:
         check_outputs("infer.optimise", each)
     together = torch.cat(outputs).double()
@@ -165,7 +166,7 @@ def _subject(model: nn.Module, x: Tensor, at_once: int) -> tuple[Subject, float]
         )
     # outputs that are all the same have no spread: then what counts is their size
     spread = float(together.std(correction=0)) or float(together.abs().amax()) or 1.0
-    return replace(subject, dtype=outputs[0].dtype), spread
+    return Subject(twin, x, outputs[0].dtype), spread
 
 
 def _parts(x: Tensor, n: int) -> list[Tensor]:

@@ -46,6 +46,11 @@ def exported(model: nn.Module, x: Tensor) -> Any:
     return program.model_proto
 
 
+def has_products(graph: Any) -> bool:
+    """Tell whether there is something in the graph that int8 makes faster."""
+    return any(node.op_type in PRODUCTS for node in graph.graph.node)
+
+
 def in_int8(graph: Any) -> bytes:
     """Return the graph with the weights of its matrix products in int8, serialised."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
