@@ -63,8 +63,8 @@ def measure(
 
     Args:
         model: as for `generate`.
-        contexts: tokens of the prompts; None is as many as leave room for `tokens`, and at most
-            a quarter of the model's context.
+        contexts: tokens of the prompts; None is a quarter of the model's context, and all of it
+            but room for `tokens`.
         batches: texts at once.
         tokens: to make, after one that warms up; times are medians over them.
         limits: what `roofline` found; None measures it.
