@@ -80,7 +80,7 @@ def test_peers_are_pinned_and_bring_no_other_torch():
     pins = [line for line in lines if not line.startswith("#")]
 
     assert all(len(pin.split("==")) == 2 for pin in pins)
-    assert not any(pin.startswith(("torch", "nvidia", "triton")) for pin in pins)
+    assert not any(pin.startswith(("torch==", "torchvision", "nvidia", "triton")) for pin in pins)
 
 
 def test_a_race_runs_every_variant_in_every_round_each_round_in_another_order(load):
@@ -163,6 +163,25 @@ def test_a_bar_is_reached_from_its_value_on_and_missing_peers_have_none(load):
             "reached": "yes",
         },
         {"against": "bare tensor loop", "batch": 64, "bar": 0.95, "measured": 0.9, "reached": "no"},
+    ]
+
+
+def test_inference_is_held_against_eager_the_fastest_peer_and_the_bar_of_a_shape(load):
+    bench = load("bench_infer")
+    table = pd.DataFrame(
+        {
+            "variant": ["infer.optimise", "eager", "torch.ao int8", "ONNX Runtime"],
+            "ratio_cpu": [1.0, 4.1, 0.94, 1.2],
+        }
+    )
+
+    judged = bench.bars({(bench.SHAPES[0], 1): table})
+
+    columns = ["network", "batch", "against", "bar", "measured", "reached"]
+    assert judged[columns].values.tolist() == [
+        ["784-1024-1024-10", 1, "eager", 0.98, 4.1, "yes"],
+        ["784-1024-1024-10", 1, "torch.ao int8", 0.95, 0.94, "no"],
+        ["784-1024-1024-10", 1, "eager", 4.2, 4.1, "no"],
     ]
 
 

@@ -442,6 +442,24 @@ def test_hooks_are_not_skipped():
     assert str(caught.value) == "a layer has hooks"
 
 
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([nn.Linear(6, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)], (5, 6)),
+        ([nn.Linear(6, 4), nn.Unflatten(1, (2, 2)), nn.Linear(2, 3), nn.ReLU()], (5, 6)),
+        ([nn.Linear(6, 4), nn.ReLU()], (5, 2, 6)),
+        ([nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 1)], (5, 2, 6)),
+        ([], (5, 6)),
+    ],
+)
+def test_layers_called_directly_give_the_same_bits(layers, shape):
+    at = subject(nn.Sequential(*layers), torch.randn(shape, generator=seeds.generator(0)))
+
+    outputs = forms.direct(at)(at.x)
+
+    assert torch.equal(outputs, at.model(at.x))
+
+
 def test_layers_called_directly_do_not_write_into_the_rows():
     x = rows(4)
 
