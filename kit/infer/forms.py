@@ -73,7 +73,11 @@ def direct(subject: Subject) -> Form:
 
 
 def medium(subject: Subject) -> Form:
-    """Let matrix products round inside: bfloat16 on a CPU, TF32 on a GPU."""
+    """Let matrix products round inside: bfloat16 on a CPU, TF32 on a GPU.
+
+    The setting is torch's own for the whole process: products of other threads round as well, but
+    only while this form computes.
+    """
     backend = torch.backends.cuda if subject.where.type == "cuda" else torch.backends.mkldnn
     if not hasattr(backend.matmul, "fp32_precision"):
         raise CannotTry("needs torch 2.9 or later")
