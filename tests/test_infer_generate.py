@@ -279,6 +279,14 @@ def test_another_layout_gives_the_same_numbers_shares_the_rest_and_leaves_the_mo
     assert model(x).equal(wanted)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_it_writes_under_autocast(rows):
+    with torch.autocast("cpu", torch.bfloat16):
+        written = infer.generate(awake().float(), ["ab"] * rows, max_tokens=5).tokens
+
+    assert [len(each) for each in written] == [5] * rows
+
+
 def test_a_model_with_int8_weights_writes_through_its_cache():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -86,7 +86,7 @@ def generate(
     for i, row in enumerate(luck if temperature > 0 else ()):
         row.uniform_(generator=seeds.generator(seed, i))
     rows = [Row(ends, max_tokens, is_text=not isinstance(each, Tensor)) for each in prompts]
-    return Stream(rows, Writer(large, small, luck.to(large.where), pick), is_one=is_one)
+    return Stream(rows, Writer(large, small, luck, pick), is_one=is_one)
 
 
 def _is_prompt(given: Any) -> bool:

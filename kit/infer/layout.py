@@ -20,6 +20,7 @@ class Packed(nn.Module):
 
     def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """Return the same numbers as the linear layer, up to rounding."""
+        x = x.float()  # autocast may have made it less, and does not know this product
         return torch.ops.mkldnn._linear_pointwise(x, self.tiles, self.bias, "none", [], "")
 
 

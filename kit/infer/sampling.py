@@ -30,7 +30,8 @@ def choose(
     if temperature == 0:
         return logits.argmax(-1)
     most = logits.shape[-1] if top_k is None else min(top_k, logits.shape[-1])
-    ranked, order = logits.double().topk(most, dim=-1)
+    # on the CPU, in float64: the same draw on every device
+    ranked, order = logits.cpu().double().topk(most, dim=-1)
     # the highest becomes 0 before the division: a tiny temperature would make it infinite
     masses = ((ranked - ranked[:, :1]) / temperature).softmax(-1)
     below = masses.cumsum(-1) - masses  # mass of the tokens that are likelier
