@@ -1,42 +1,75 @@
-"""Measure rows per second of `train.fit` on flights against the loops that people write."""
+"""Measure rows per second of `train.fit` against the loops that people write."""
 
-import itertools
+import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import common
+import loops
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from loops import Task
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from kit import data, models, train
 from kit.base import checks
+from kit.base import seed as seeds
 from kit.train.losses import loss_for
 from kit.train.step import updater
 
 OURS = "train.fit"
-ROWS, EPOCHS, LR = 40_000, 2, 1e-3
+ROWS, EPOCHS = 40_000, 2
 BATCHES = (64, 1024)
-PEERS = {"Lightning Fabric": "lightning_fabric", "fastai": "fastai.basics"}
-PACKAGES = {"Lightning Fabric": "lightning-fabric", "fastai": "fastai"}
-BARS = {  # what issue 2 asks for: how many times as fast as each variant train.fit must be
+VARIANTS = {
+    OURS: loops.ours,
+    "plain DataLoader loop": loops.plain,
+    "bare tensor loop": loops.bare,
+    "Lightning's Trainer": loops.trainer,
+    "Lightning Fabric": loops.fabric,
+    "fastai": loops.fastai,
+}
+PEERS = {
+    "Lightning Fabric": "lightning_fabric",
+    "fastai": "fastai.basics",
+    "Lightning's Trainer": "pytorch_lightning",
+}
+PACKAGES = {
+    "Lightning Fabric": "lightning-fabric",
+    "fastai": "fastai",
+    "Lightning's Trainer": "pytorch-lightning",
+}
+BARS = {  # how many times as fast as each variant train.fit must be, on the flights
     "plain DataLoader loop": 2.0,
     "Lightning Fabric": 1.0,
     "fastai": 1.0,
     "bare tensor loop": 0.95,
 }
+SHAPES = {  # the same, for linear layers of these widths on synthetic rows
+    "100-50-10": {"plain DataLoader loop": 2.0, "Lightning's Trainer": 3.5},
+    "784-1024-1024-10": {"plain DataLoader loop": 2.3},
+}
+SHAPE_BATCH = 64
+SHAPE_ROWS = {"100-50-10": 40_000, "784-1024-1024-10": 6_400}  # a second or two of the plain loop
+SHAPE_SAME = 0.1  # of the final loss, which is small, and orders of few rows differ by more
 SAME = 0.01  # largest difference in final loss; two seeds of one variant differ by a third of it
 
 TEXT = f"""\
-`models.MLP` (two hidden layers of 64, an embedding for each category) on the bundled flights:
-the same {ROWS:,} rows, start weights, batch size, Adam (lr {LR}) and {EPOCHS} epochs for everyone,
-no validation. All variants take turns in one process, each round in another order and with other
-seeds; figures are medians over rounds, ratios are taken inside a round. Ratios go by the CPU time
-of the process: a busy machine disturbs it less than the clock on the wall. What peers set up
-before the first batch is not timed; all of `train.fit` is, its checks included."""
+All variants take turns in one process, each round in another order and with other seeds; figures
+are medians over rounds, ratios are taken inside a round. Ratios go by the CPU time of the process:
+a busy machine disturbs it less than the clock on the wall. What peers set up before the first batch
+is not timed; all of `train.fit` is, its checks and probes included. Everyone has the same rows,
+start weights, batch size, Adam (lr {loops.LR}) and {EPOCHS} epochs, and no validation."""
+FLIGHTS = f"""\
+`models.MLP` (two hidden layers of 64, an embedding for each category) on {ROWS:,} rows of the
+bundled flights."""
+SYNTHETIC = f"""\
+Linear layers and ReLU between them, batch {SHAPE_BATCH}, on random rows whose class is the largest
+of ten random projections. With the wide layers `train.fit` times products by oneDNN and may take
+them: still float32."""
 COMPARED = """\
 `ratio_cpu`, `ratio_wall`: how many times as fast as the variant `train.fit` is (low and high: of a
 single round). `final_loss`: mean loss over all training rows afterwards, and its standard
@@ -45,40 +78,32 @@ PHASES = """\
 Microseconds of CPU time a step, each phase of the same loop clocked apart, their sum, and beside it
 a step of `train.fit` in the race above, with its checks, records and copies of the best weights."""
 
-Run = Callable[[], nn.Module]
-
 
 def main() -> None:
     """Run the benchmark and write its page."""
     given = common.arguments(__doc__, rounds=7)
-    rows, epochs = (600, 1) if given.quick else (ROWS, EPOCHS)
-    encoder, X, y = common.flights(rows)
     skipped = common.missing(PEERS)
-    prepares = {
-        OURS: ours,
-        "plain DataLoader loop": plain,
-        "Lightning Fabric": fabric,
-        "fastai": fastai,
-        "bare tensor loop": bare,
-    }
-    compared, phases = {}, []
+    encoder, X, y = common.flights(600 if given.quick else ROWS)
+    flights, phases = {}, []
     for batch in BATCHES:
-        variants = {
-            name: partial(_prepare, prepare, encoder, X, y, batch, epochs)
-            for name, prepare in prepares.items()
-            if name not in skipped
-        }
-        timed = common.race(variants, rounds=given.rounds, judge=partial(common.loss_of, X=X, y=y))
-        table = common.compare(timed, ours=OURS, work=epochs * len(X), unit="rows")
-        compared[batch] = table.rename(columns={"score": "final_loss", "score_sd": "final_loss_sd"})
-        check_same_training(compared[batch])
-        spent = phases_us(_model(encoder, 0), X, y, batch=batch, repeats=given.rounds)
-        whole_us = 1e6 * batch / compared[batch].set_index("variant")["rows_per_cpu_s"][OURS]
+        task = _flights(encoder, X, y, batch, epochs=1 if given.quick else EPOCHS)
+        flights[batch] = raced(task, [OURS, *BARS], skipped, given)
+        check_same_training(flights[batch])
+        spent = phases_us(task.model(0), X, y, batch=batch, repeats=given.rounds)
+        whole_us = 1e6 * batch / flights[batch].set_index("variant")["rows_per_cpu_s"][OURS]
         phases.append({"batch": batch, **spent, "sum": sum(spent.values()), OURS: whole_us})
+    shapes = {}
+    for shape, asked in SHAPES.items():
+        task = _synthetic(shape, given.quick)
+        shapes[shape] = raced(task, [OURS, "bare tensor loop", *asked], skipped, given)
+        ours = shapes[shape].set_index("variant")["final_loss"][OURS]
+        check_same_training(shapes[shape], within=SHAPE_SAME * ours)
     sections = [
-        *(common.Section(f"Batch {batch:,}", COMPARED, each) for batch, each in compared.items()),
-        common.Section("Bars", "By CPU time, at both batch sizes.", bars(compared)),
+        *(_section(f"Batch {batch:,}", FLIGHTS, table) for batch, table in flights.items()),
+        common.Section("Bars", "By CPU time, at both batch sizes.", bars(flights)),
         common.Section("Where the time of `train.fit` goes", PHASES, pd.DataFrame(phases)),
+        *(_section(shape, SYNTHETIC, table) for shape, table in shapes.items()),
+        common.Section("Bars of the shapes", "By CPU time.", bars(shapes, SHAPES)),
     ]
     packages = [package for name, package in PACKAGES.items() if name not in skipped]
     common.write(
@@ -92,138 +117,83 @@ def main() -> None:
     )
 
 
-def ours(model: nn.Module, X: Tensor, y: Tensor, *, batch: int, epochs: int, seed: int) -> Run:
-    """Train with the kit."""
-    return lambda: train.fit(model, X, y, epochs=epochs, lr=LR, batch=batch, seed=seed).model
+def raced(
+    task: Task, names: list[str], skipped: list[str], given: argparse.Namespace
+) -> pd.DataFrame:
+    """Let the variants of these names train the same, and return one row each."""
+    variants = {name: partial(VARIANTS[name], task) for name in names if name not in skipped}
+    judge = partial(final_loss, task=task)
+    timed = common.race(variants, rounds=given.rounds, judge=judge)
+    table = common.compare(timed, ours=OURS, work=task.work, unit="rows")
+    return table.rename(columns={"score": "final_loss", "score_sd": "final_loss_sd"})
 
 
-def plain(model: nn.Module, X: Tensor, y: Tensor, *, batch: int, epochs: int, seed: int) -> Run:
-    """Train as textbooks write it."""
-    loader = DataLoader(TensorDataset(X, y.float()), batch_size=batch, shuffle=True)
-    opt = torch.optim.Adam(model.parameters(), lr=LR)
-
-    def run() -> nn.Module:
-        for _ in range(epochs):
-            for xb, yb in loader:
-                loss = F.binary_cross_entropy_with_logits(model(xb).squeeze(1), yb)
-                opt.zero_grad()
-                loss.backward()
-                opt.step()
-        return model
-
-    return run
+def final_loss(model: nn.Module, *, task: Task) -> float:
+    """Return the mean loss over all training rows."""
+    return float(task.loss(train.predict(model, task.X), task.targets))
 
 
-def bare(model: nn.Module, X: Tensor, y: Tensor, *, batch: int, epochs: int, seed: int) -> Run:
-    """Train with the fastest loop that one would write by hand: no loader, fused Adam."""
-    y = y.float()
-    opt = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
-
-    def run() -> nn.Module:
-        for _ in range(epochs):
-            for rows in torch.randperm(len(X)).split(batch):
-                xb, yb = X.index_select(0, rows), y.index_select(0, rows)
-                loss = F.binary_cross_entropy_with_logits(model(xb).squeeze(1), yb)
-                opt.zero_grad()
-                loss.backward()
-                opt.step()
-        return model
-
-    return run
+def _section(title: str, text: str, table: pd.DataFrame) -> common.Section:
+    return common.Section(title, f"{text}\n\n{COMPARED}", table)
 
 
-def fabric(model: nn.Module, X: Tensor, y: Tensor, *, batch: int, epochs: int, seed: int) -> Run:
-    """Train as the guide of Lightning Fabric turns the textbook loop into its own."""
-    from lightning_fabric import Fabric
+def _flights(encoder: data.Encoder, X: Tensor, y: Tensor, batch: int, *, epochs: int) -> Task:
+    def model(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        sizes = encoder.n_numeric, encoder.n_outputs
+        return models.MLP(*sizes, cardinalities=encoder.cardinalities).train()
 
-    engine = Fabric(accelerator="cpu", devices=1)
-    wrapped, opt = engine.setup(model, torch.optim.Adam(model.parameters(), lr=LR))
-    dataset = TensorDataset(X, y.float())
-    loader = engine.setup_dataloaders(DataLoader(dataset, batch_size=batch, shuffle=True))
+    def loss(logits: Tensor, late: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), late)
 
-    def run() -> nn.Module:
-        for _ in range(epochs):
-            for xb, yb in loader:
-                loss = F.binary_cross_entropy_with_logits(wrapped(xb).squeeze(1), yb)
-                opt.zero_grad()
-                engine.backward(loss)
-                opt.step()
-        return model
-
-    return run
+    return Task(model, X, y, loss, y.float(), batch, epochs)
 
 
-def fastai(model: nn.Module, X: Tensor, y: Tensor, *, batch: int, epochs: int, seed: int) -> Run:
-    """Train with fastai's Learner, without bar, log, metrics and validation."""
-    from fastai import basics
+def _synthetic(shape: str, quick: bool) -> Task:
+    widths = [int(width) for width in shape.split("-")]
+    random = seeds.generator(0)
+    X = torch.randn(SHAPE_ROWS[shape] // (40 if quick else 1), widths[0], generator=random)
+    y = (X @ torch.randn(widths[0], widths[-1], generator=random)).argmax(dim=1)
 
-    class TrainOnly(basics.Callback):
-        def before_validate(self) -> None:
-            raise basics.CancelValidException
+    def model(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        layers = [each for sizes in pairwise(widths) for each in (nn.Linear(*sizes), nn.ReLU())]
+        return nn.Sequential(*layers[:-1])
 
-    basics.default_device(False)  # the CPU, as everyone here
-    dataset = list(zip(X, y.float(), strict=True))
-    dls = basics.DataLoaders.from_dsets(dataset, dataset, bs=batch, drop_last=False)
-    learner = basics.Learner(
-        dls,
-        model,
-        loss_func=basics.BCEWithLogitsLossFlat(),
-        # the constants of torch's Adam; fastai's own differ
-        opt_func=partial(basics.Adam, mom=0.9, sqr_mom=0.999, eps=1e-8, wd=0.0),
-        lr=LR,
-        cbs=TrainOnly(),
-    )
-
-    def run() -> nn.Module:
-        with learner.no_logging():  # its bar is off until fastai.callback.progress is imported
-            learner.fit(epochs)
-        return model
-
-    return run
+    return Task(model, X, y, F.cross_entropy, y, SHAPE_BATCH, EPOCHS)
 
 
-def _prepare(
-    prepare: Callable[..., Run],
-    encoder: data.Encoder,
-    X: Tensor,
-    y: Tensor,
-    batch: int,
-    epochs: int,
-    seed: int,
-) -> Run:
-    """Set a variant up with the start weights of this round."""
-    return prepare(_model(encoder, seed), X, y, batch=batch, epochs=epochs, seed=seed)
-
-
-def _model(encoder: data.Encoder, seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return models.MLP(
-        encoder.n_numeric, encoder.n_outputs, cardinalities=encoder.cardinalities
-    ).train()
-
-
-def check_same_training(table: pd.DataFrame) -> None:
+def check_same_training(table: pd.DataFrame, *, within: float = SAME) -> None:
     """Refuse to compare the speed of trainings that end at different losses."""
     losses = table.set_index("variant")["final_loss"]
     off = (losses - losses[OURS]).abs()
-    if off.max() > SAME:
+    if off.max() > within:
         raise checks.bad_value(
             "bench_train.main",
-            expected=f"every final loss within {SAME} of {losses[OURS]:.4f}",
+            expected=f"every final loss within {within:.2g} of {losses[OURS]:.4f}",
             got=checks.Described(f"{losses[off.idxmax()]:.4f} by {off.idxmax()}"),
             remedy="Make all variants train the same thing.",
         )
 
 
-def bars(compared: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Return every bar beside the ratio that was measured."""
+def bars(
+    compared: Mapping[Any, pd.DataFrame], asked: Mapping[Any, Mapping[str, float]] | None = None
+) -> pd.DataFrame:
+    """Return every bar beside the ratio that was measured.
+
+    Args:
+        compared: batch size -> what `common.compare` returned; or shape.
+        asked: the same -> variant -> how many times as fast `train.fit` must be; None is BARS.
+    """
+    label = "shape" if asked else "batch"
     rows = []
-    for (name, bar), (batch, table) in itertools.product(BARS.items(), compared.items()):
+    for which, table in compared.items():
         ratios = table.set_index("variant")["ratio_cpu"]
-        if name in ratios:
-            reached = "yes" if ratios[name] >= bar else "no"
-            rows.append((name, batch, bar, ratios[name], reached))
-    return pd.DataFrame(rows, columns=["against", "batch", "bar", "measured", "reached"])
+        for name, bar in (asked[which] if asked else BARS).items():
+            if name in ratios:
+                reached = "yes" if ratios[name] >= bar else "no"
+                rows.append((name, which, bar, ratios[name], reached))
+    return pd.DataFrame(rows, columns=["against", label, "bar", "measured", "reached"])
 
 
 def phases_us(
@@ -234,7 +204,7 @@ def phases_us(
     Returns:
         Median over repeats of the microseconds of CPU time that a step spends in each phase.
     """
-    update = updater(torch.optim.AdamW(model.parameters(), lr=LR, fused=True))
+    update = updater(torch.optim.AdamW(model.parameters(), lr=loops.LR, fused=True))
     loss = loss_for(y)
     epochs = []
     for epoch in range(repeats):
