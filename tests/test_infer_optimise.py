@@ -305,6 +305,8 @@ def test_a_form_for_one_size_serves_that_size_alone(monkeypatch, only, clock):
     assert found.table.query("form == 'near'")["reason"].unique().tolist() == [
         "slower than compile; used for nearby numbers of rows"
     ]
+    found_forms = {n: found.form_for(torch.Size([n, 6]), torch.float32, False) for n in range(12)}
+    assert [n for n, form in found_forms.items() if not isinstance(form, Slow)] == [4, 8]
     for n in range(12):
         torch.testing.assert_close(found(rows(n)), 2 * rows(n))
 
@@ -522,11 +524,14 @@ def test_calls_take_turns_each_lap_in_another_order_and_the_slow_drop_out(clock)
 
 
 def test_silence_is_only_inside():
+    level, handlers = logging.root.manager.disable, list(logging.root.handlers)
+
     with runtime.quietly():
         logging.getLogger("other").error("a log")
         warnings.warn("a warning", stacklevel=1)
         logging.warning("from a package")
 
+    assert (logging.root.manager.disable, logging.root.handlers) == (level, handlers)
     with pytest.warns(UserWarning, match="heard"):
         warnings.warn("heard", stacklevel=1)
 
