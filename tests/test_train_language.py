@@ -1,14 +1,12 @@
-"""Language models are trained as the formulas say, resume to the same bits, and share batches."""
+"""Language models are trained as the formulas say, and resume to the same bits."""
 
+import contextlib
 import math
-import multiprocessing
-import socket
 import warnings
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 
 from kit import models, train
@@ -169,44 +167,125 @@ def test_auto_takes_what_is_faster_and_keeps_to_it_after_a_crash(tmp_path, monke
     assert (fast.precision, again.precision, slow.precision) == ("bfloat16", "bfloat16", "float32")
 
 
-# ---- two processes
+# ---- too little memory
 
 
-def _process(rank: int, port: int, path: str) -> None:
-    torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", port, 2, is_master=rank == 0)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    model = gpt().double()
-    shared = torch.nn.parallel.DistributedDataParallel(model)
-    fitted = train.fit_language(shared, TEXT, accumulate=2, **EXACT)
-    if rank == 0:
-        torch.save(
-            {"weights": weights(model), "bits": fitted.table["bits_per_byte"].tolist()}, path
+class Small(models.GPT):
+    """A model that has memory for so many windows at once."""
+
+    def __init__(self, room: int) -> None:
+        torch.manual_seed(0)
+        super().__init__(depth=2, width=32, heads=2, context=16)
+        self.room, self.attempts = room, []
+
+    def forward(self, tokens):
+        if self.training:
+            self.attempts.append(len(tokens))
+        if len(tokens) > self.room:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return super().forward(tokens)
+
+
+def test_parts_that_do_not_fit_are_halved_and_the_batch_stays_the_same(tmp_path, monkeypatch):
+    told = EXACT | {"checkpoint": tmp_path / "run.safetensors", "validation": TEXT[:500]}
+    model, whole = Small(room=3).double(), gpt().double()
+    step = language._step
+
+    def dies(model, tokens, opt, i, **rest):
+        if i == 9:
+            raise Crash
+        return step(model, tokens, opt, i, **rest)
+
+    with monkeypatch.context() as patched, warnings.catch_warnings(record=True) as warned:
+        patched.setattr(language, "_step", dies)
+        with pytest.raises(Crash):
+            train.fit_language(model, TEXT, **told)
+    resumed = Small(room=3).double()
+    fitted = train.fit_language(resumed, TEXT, **told)
+    train.fit_language(whole, TEXT, **EXACT)
+
+    assert [str(each.message) for each in warned] == [
+        (
+            "train.fit_language: memory ran out at 8 windows at once; it goes on with 2. "
+            "Pass accumulate=4 to begin so."
         )
-    dist.destroy_process_group()
+    ]
+    assert model.attempts[:7] == [8, 4, 2, 2, 2, 2, 2]
+    assert set(resumed.attempts) == {2}  # it remembers, and tries no more
+    torch.testing.assert_close(weights(fitted.model), weights(whole), rtol=1e-6, atol=1e-9)
 
 
-def test_two_processes_share_every_batch_and_come_to_the_same(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn = multiprocessing.get_context("spawn")
-    path = str(tmp_path / "two.pt")
-    processes = [spawn.Process(target=_process, args=(rank, port, path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+def test_parts_of_different_sizes_are_still_the_same_batch():
+    told = EXACT | {"batch": 7}
+    whole, parts = gpt().double(), Small(room=3).double()
 
-    alone = train.fit_language(gpt().double(), TEXT, **EXACT)
+    train.fit_language(whole, TEXT, **told)
+    with pytest.warns(UserWarning, match="it goes on with 3"):
+        train.fit_language(parts, TEXT, **told)
 
-    two = torch.load(path)
-    torch.testing.assert_close(two["weights"], weights(alone.model), rtol=1e-6, atol=1e-9)
-    assert two["bits"] == pytest.approx(alone.table["bits_per_byte"].tolist())
+    assert parts.attempts[:4] == [7, 3, 3, 1]
+    torch.testing.assert_close(weights(whole), weights(parts), rtol=1e-6, atol=1e-9)
+
+
+def test_a_window_that_does_not_fit_is_told_and_other_errors_pass():
+    with pytest.raises(MemoryError) as error:
+        train.fit_language(Small(room=0), TEXT, **TOLD)
+
+    assert str(error.value) == (
+        "train.fit_language: expected memory for a step with 1 windows of 16 tokens at once, "
+        "got too little on cpu. Pass a smaller model or a shorter context."
+    )
+    broken = gpt()
+    broken.norm = torch.nn.Linear(5, 5)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train.fit_language(broken, TEXT, **TOLD)
+
+
+def test_a_checkpoint_goes_on_in_other_parts(tmp_path):
+    told = EXACT | {"checkpoint": tmp_path / "run.safetensors"}
+
+    train.fit_language(gpt().double(), TEXT, **told)
+    again = train.fit_language(gpt().double(), TEXT, accumulate=4, **told)
+
+    assert again.table["step"].tolist() == [4, 8, 12]
 
 
 # ---- bad input
+
+
+def test_a_device_without_bfloat16_is_told_and_auto_does_without(monkeypatch):
+    monkeypatch.setattr(precision, "casts", lambda where, name: contextlib.nullcontext())
+
+    with pytest.raises(ValueError) as error:
+        train.fit_language(gpt(), TEXT, **(TOLD | {"precision": "bfloat16"}))
+    fitted = train.fit_language(gpt(), TEXT, **(TOLD | {"precision": "auto"}))
+
+    assert str(error.value) == (
+        "train.fit_language: expected a device that computes in bfloat16, got cpu. "
+        'Pass precision="float32".'
+    )
+    assert fitted.precision == "float32"
+
+
+def test_a_checkpoint_of_another_shape_is_told(tmp_path):
+    told = TOLD | {"checkpoint": tmp_path / "run.safetensors"}
+    train.fit_language(gpt(), TEXT, **told)
+
+    with pytest.raises(ValueError) as error:
+        train.fit_language(models.GPT(depth=1, width=32, heads=2, context=16), TEXT, **told)
+
+    assert str(error.value) == (
+        "train.fit_language: expected no blocks.1.attention.out.weight, as the model has it, "
+        "got shape (32, 32) in run.safetensors. Build the model with the sizes it was saved with."
+    )
+
+
+def test_rows_are_told_as_they_come():
+    rows = []
+
+    fitted = train.fit_language(gpt(), TEXT, tell=rows.append, **TOLD)
+
+    assert rows == fitted.table.to_dict(orient="records")
 
 
 @pytest.mark.parametrize(

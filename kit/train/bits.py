@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import nn
 
-from kit.base import device
+from kit.base import device, modes
 from kit.text import windows
+from kit.train import processes
 
 NATS_PER_BIT = math.log(2)
 
@@ -23,7 +24,7 @@ def bits_per_byte(
     Args:
         model: takes tokens (batch, context), returns logits.
         tokens: of a text that was not trained on.
-        batch: windows at once.
+        batch: windows at once, in each process that shares the model; all of them have to call.
         most: tokens to predict, about; all windows where there are fewer.
     """
     context, where = context_of(model), device.of(model)
@@ -34,21 +35,25 @@ def bits_per_byte(
     rows = torch.from_numpy(
         np.stack([tokens[i : i + context + 1] for i in starts]).astype(np.int64)
     )
-    trained, total = [part for part in model.modules() if part.training], 0.0
-    model.eval()
-    try:
-        with torch.no_grad():
-            for some in rows.split(batch):
-                x = some.to(where)
-                logits = model(x[:, :-1]).float().flatten(0, 1)
+    # of a model that they share, the processes share this work, too
+    shared = processes.is_shared(model)
+    rank, world = (processes.rank(), processes.world()) if shared else (0, 1)
+    total, model = 0.0, processes.inner(model)
+    with modes.evaluating(model):
+        for some in rows.split(batch * world):
+            mine = some[rank::world]
+            x = (mine if len(mine) else some[:1]).to(where)  # a sharded one needs every process
+            logits = model(x[:, :-1]).float().flatten(0, 1)
+            if len(mine):
                 total += float(F.cross_entropy(logits, x[:, 1:].flatten(), reduction="sum"))
-    finally:
-        for part in trained:
-            part.training = True
+    if shared:
+        total = world * float(
+            processes.mean(torch.tensor(total, dtype=torch.float64, device=where))
+        )
     return total / (n * context) / NATS_PER_BIT
 
 
 def context_of(model: nn.Module) -> int:
     """Return the longest text that a model takes, in tokens."""
-    inner: Any = getattr(model, "module", model)  # of DistributedDataParallel
+    inner: Any = processes.inner(model)
     return inner.context

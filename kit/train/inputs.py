@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from kit.base import checks
+from kit.train import processes
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -132,17 +132,26 @@ def check_outputs(
         )
 
 
-def check_parallel(model: nn.Module) -> None:
-    """Refuse a bare model under torchrun: each process would train one of its own."""
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
+def check_parallel(model: nn.Module, *, where: str = "train.fit", sharded: bool = False) -> None:
+    """Refuse a bare model under torchrun: each process would train one of its own.
+
+    Args:
+        model: that is to be trained.
+        where: the function that was called.
+        sharded: whether that function can train what fully_shard has parted.
+    """
+    is_ddp = isinstance(model, nn.parallel.DistributedDataParallel)
+    if processes.world() == 1 or is_ddp or (sharded and processes.is_shared(model)):
         return
-    if not isinstance(model, nn.parallel.DistributedDataParallel):
-        raise checks.bad_value(
-            "train.fit",
-            expected=f"a model that its {dist.get_world_size()} processes share",
-            got=checks.Described(type(model).__name__),
-            remedy="Wrap it: torch.nn.parallel.DistributedDataParallel(model).",
-        )
+    remedy = "Wrap it: torch.nn.parallel.DistributedDataParallel(model)."
+    if sharded:
+        remedy = f"{remedy[:-1]}, or part it: torch.distributed.fsdp.fully_shard(model)."
+    raise checks.bad_value(
+        where,
+        expected=f"a model that its {processes.world()} processes share",
+        got=checks.Described(type(model).__name__),
+        remedy=remedy,
+    )
 
 
 def fingerprint(tensors: Sequence[Tensor]) -> int:

@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from kit.base import checks, device, progress
+from kit.base import checks, device, memory, progress
 from kit.base import seed as seeds
 from kit.base.results import Result, result, short
 from kit.text import windows
@@ -66,12 +68,16 @@ def fit_language(
     seed: int = 0,
     every: int = 100,
     checkpoint: str | Path | None = None,
+    tell: Callable[[Mapping[str, float]], None] | None = None,
 ) -> LanguageFit:
     """Train a language model in place on windows of a text, each drawn at random.
 
     Ctrl-C ends it with the weights of that moment. With `checkpoint`, the same call after a crash
-    goes on from the last row of the table, to the same bits as a run without the crash. Under
-    torchrun, pass the model in DistributedDataParallel: the processes share every batch.
+    goes on from the last row of the table, to the same bits as a run without the crash.
+
+    Under torchrun the processes share every batch: pass the model in DistributedDataParallel, or,
+    where one device cannot hold it, parted by fully_shard. One process may go on from a checkpoint
+    of many, and many from one of one, to the same losses. Ctrl-C then ends all of them.
 
     Args:
         model: takes tokens (batch, context), returns logits, and has a `context`: models.GPT.
@@ -80,6 +86,7 @@ def fit_language(
         steps: gradient steps.
         batch: windows a step, of all processes together.
         accumulate: parts that a process's share of a batch is computed in, where memory is short.
+            One process alone finds out by itself, halves the parts, and says so.
         lr: the highest learning rate.
         weight_decay: of every matrix.
         warmup: fraction of the steps, the first ones, in which lr rises.
@@ -90,37 +97,49 @@ def fit_language(
         seed: of the windows.
         every: steps a row of the table, and between two checkpoints.
         checkpoint: file to save to, and to go on from.
+        tell: is called with each row of the table as soon as it is known, in the first process.
 
     Returns:
         The trained model, with bits per byte and tokens per second along the way.
 
     Raises:
-        ValueError: a setting out of range, a text shorter than the context, or a checkpoint that
-            is damaged or was written with other settings or tokens.
+        ValueError: a setting out of range, a text shorter than the context, a device without
+            bfloat16, a bare model under torchrun, or a checkpoint that is damaged or was written
+            with other settings, tokens or sizes.
+        MemoryError: the parts of a batch do not fit, and cannot be halved.
 
     Source:
         Jordan et al.: Muon, an Optimizer for Hidden Layers in Neural Networks, 2024.
     """
-    settings: dict[str, Any] = {"steps": steps, "batch": batch, "accumulate": accumulate}
-    inputs.check_least(WHERE, every=every, **settings)
+    settings: dict[str, Any] = {"steps": steps, "batch": batch}
+    inputs.check_least(WHERE, every=every, accumulate=accumulate, **settings)
     settings |= {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "decay": decay}
     settings |= {"optimizer": optimizer, "clip": clip, "precision": precision, "seed": seed}
-    _check(settings)
+    _check(settings, accumulate)
+    inputs.check_parallel(model, where=WHERE, sharded=True)
     some = torch.from_numpy(np.array(tokens[:: 1 + len(tokens) // 10_000]))
     settings |= {"every": every, "data": [len(tokens), inputs.fingerprint([some])]}
     where, opt = device.of(model), optimizers.make(model, optimizer, lr, weight_decay)
     path, state = Path(checkpoint) if checkpoint else None, checkpoints.State()
     if path:
-        rows = math.ceil(steps / every)
-        state = checkpoints.read(path, model=model, opt=opt, settings=settings, epochs=rows)
-    state.precision = state.precision or _chosen(model, tokens, settings)
+        told: dict[str, Any] = {"epochs": math.ceil(steps / every), "where": WHERE}
+        state = checkpoints.read(path, model=model, opt=opt, settings=settings, **told)
+    asked = batch // processes.world() // accumulate
+    at_once = min(asked, state.at_once or asked)
+    state.precision = state.precision or _chosen(model, tokens, settings, at_once)
+    _check_precision(where, state.precision)
     casts = precisions.casts(where, state.precision)
     first, trained_s, start = state.epoch * every, 0.0, time.perf_counter()
+    todo = range(first, 0 if state.stopped else steps)
     try:
-        for step in progress.track(range(first, 0 if state.stopped else steps), label="step"):
+        for step in progress.track(todo, label="step") if processes.rank() == 0 else todo:
             if step % every == 0:
                 losses, since = [], time.perf_counter()
-            losses.append(_step(model, tokens, opt, step, casts=casts, settings=settings))
+            told = {"at_once": at_once, "casts": casts, "settings": settings}
+            loss, fitted = _step(model, tokens, opt, step, **told)
+            if fitted < at_once:
+                at_once = state.at_once = fitted
+            losses.append(loss)
             if (step + 1) % every and step + 1 < steps:
                 continue
             bits = float(torch.stack(losses).mean()) / NATS_PER_BIT  # waits for the device, too
@@ -128,17 +147,21 @@ def fit_language(
             trained_s += seconds
             row = {"step": step + 1, "bits_per_byte": bits}
             if validation is not None:
-                row["validation_bits"] = bits_per_byte(model, validation, batch=batch)
+                row["validation_bits"] = bits_per_byte(model, validation, batch=at_once)
             row["tokens_per_s"] = len(losses) * batch * context_of(model) / seconds
             state.history.append(row)
             state.epoch += 1
             if not math.isfinite(bits):
                 state.stopped = f"diverged by step {step + 1}: pass a smaller lr"
-            if path and processes.rank() == 0:
+            if path:
                 checkpoints.write(path, model=model, opt=opt, state=state, settings=settings)
+            if tell and processes.rank() == 0:
+                tell(row)
             if state.stopped:
                 break
     except KeyboardInterrupt:
+        if processes.world() > 1:  # the others are elsewhere: there is no common moment to keep
+            raise
         state.stopped = "interrupted"
     table = pd.DataFrame(state.history, columns=_columns(validation is not None))
     last = table.iloc[-1] if len(table) else pd.Series(math.nan, table.columns)
@@ -160,29 +183,59 @@ def _step(
     opt: Optimizers,
     step: int,
     *,
+    at_once: int,
     casts: AbstractContextManager[object],
     settings: Mapping[str, Any],
-) -> Tensor:
-    """Take one gradient step and return its loss, in nats a token."""
-    where, seed, accumulate = device.of(model), settings["seed"], settings["accumulate"]
+) -> tuple[Tensor, int]:
+    """Take one gradient step; return its loss, in nats a token, and how many windows fitted."""
     for group in opt.param_groups:
         group["lr"] = settings["lr"] * _height(step, settings)
     x, y = _share(model, tokens, settings, step)
-    parts = list(zip(x.chunk(accumulate), y.chunk(accumulate), strict=True))
-    total = torch.zeros((), device=where)
-    model.train()
     # dropout from the step's own seed, so that a resumed run draws the same
-    with seeds.drawing(seed, step, 1 + processes.rank(), where=where):
+    stream = settings["seed"], step, 1 + processes.rank()
+    gradients = partial(_gradients, model, x, y, casts=casts, stream=stream)
+    # one of many processes cannot try again: the others are waiting for it
+    least = 1 if processes.world() == 1 else at_once
+    try:
+        total, fitted = memory.halved(gradients, at_once, x.device, least=least)
+        if settings["clip"] is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
+        opt.step()
+    except RuntimeError as error:
+        if not memory.ran_out(error):
+            raise
+        raise _too_large(x, least) from None
+    if fitted < at_once:
+        warnings.warn(
+            f"{WHERE}: memory ran out at {at_once} windows at once; it goes on with {fitted}. "
+            f"Pass accumulate={math.ceil(len(x) / fitted)} to begin so.",
+            stacklevel=3,
+        )
+    return processes.mean(total), fitted
+
+
+def _gradients(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    at_once: int,
+    *,
+    casts: AbstractContextManager[object],
+    stream: tuple[int, ...],
+) -> Tensor:
+    """Add up the gradients of a batch, so many windows at once, and return its loss."""
+    model.zero_grad()  # what an attempt that ran out of memory has left
+    model.train()
+    parts = list(zip(x.split(at_once), y.split(at_once), strict=True))
+    total = torch.zeros((), device=x.device)
+    with seeds.drawing(*stream, where=x.device):
         for i, (xb, yb) in enumerate(parts):
             more = i + 1 < len(parts)
             with processes.alone(model) if more else nullcontext(), casts:
-                loss = _loss(model, xb, yb) / len(parts)
+                loss = _loss(model, xb, yb) / (len(x) / len(xb))
                 loss.backward()
             total += loss.detach()
-    if settings["clip"] is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
-    opt.step()
-    return processes.mean(total)
+    return total
 
 
 def _share(
@@ -207,25 +260,50 @@ def _height(step: int, settings: Mapping[str, Any]) -> float:
     return min(1.0, up, down)
 
 
-def _chosen(model: nn.Module, tokens: np.ndarray, settings: Mapping[str, Any]) -> str:
+def _chosen(model: nn.Module, tokens: np.ndarray, settings: Mapping[str, Any], at_once: int) -> str:
     if settings["precision"] != "auto":
         return settings["precision"]
-    x, y = (each.chunk(settings["accumulate"])[0] for each in _share(model, tokens, settings, 0))
+    if not precisions.has_bfloat16(device.of(model)):
+        return "float32"
+    x, y = (each[:at_once] for each in _share(model, tokens, settings, 0))
     found = precisions.probed(lambda: _loss(model, x, y), x.device)
     model.zero_grad()
     return processes.agreed(found)
+
+
+def _too_large(x: Tensor, at_once: int) -> MemoryError:
+    """Build the error for a step that does not fit, after all that could be halved was."""
+    remedy = "Pass a smaller model or a shorter context."
+    if at_once > 1:
+        remedy = f"Pass accumulate={math.ceil(2 * len(x) / at_once)}."
+    error = checks.bad_value(
+        WHERE,
+        expected=f"memory for a step with {at_once} windows of {x.shape[1]:,} tokens at once",
+        got=checks.Described(f"too little on {x.device}"),
+        remedy=remedy,
+    )
+    return MemoryError(str(error))
+
+
+def _check_precision(where: torch.device, precision: str) -> None:
+    if precision == "bfloat16" and not precisions.has_bfloat16(where):
+        raise checks.bad_value(
+            WHERE,
+            expected="a device that computes in bfloat16",
+            got=checks.Described(str(where)),
+            remedy='Pass precision="float32".',
+        )
 
 
 def _columns(has_validation: bool) -> list[str]:
     return ["step", "bits_per_byte", *["validation_bits"] * has_validation, "tokens_per_s"]
 
 
-def _check(settings: Mapping[str, Any]) -> None:
+def _check(settings: Mapping[str, Any], accumulate: int) -> None:
     for name, known in (("optimizer", optimizers.NAMES), ("precision", inputs.PRECISIONS)):
         if settings[name] not in known:
             raise checks.unknown_name(WHERE, name, got=settings[name], known=known)
-    lr, parts = settings["lr"], settings["accumulate"]
-    shares = processes.world() * parts
+    lr, shares = settings["lr"], processes.world() * accumulate
     slopes = settings["warmup"], settings["decay"]
     rules = [
         ("lr > 0", lr > 0, lr, "Pass lr=3e-3."),
@@ -236,7 +314,7 @@ def _check(settings: Mapping[str, Any]) -> None:
             "Pass warmup=0.05, decay=0.5.",
         ),
         (
-            f"a batch that {processes.world()} processes with {parts} parts each can share",
+            f"a batch that {processes.world()} processes with {accumulate} parts each can share",
             settings["batch"] % shares == 0,
             settings["batch"],
             f"Pass batch={shares}, or a multiple.",

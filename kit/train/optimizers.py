@@ -1,12 +1,16 @@
 """Optimizers of language models: Muon for the matrices inside, AdamW for the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from kit.train import processes
 
 NAMES = ("adamw", "muon")
+# with this rule a step of Muon is as long as one of AdamW, and lr means the same to both
+LONG_AS_ADAMW = "match_rms_adamw"
 
 
 class Optimizers:
@@ -47,6 +51,51 @@ class Optimizers:
             part.load_state_dict({"state": mine, "param_groups": groups})
 
 
+class SharedMuon(torch.optim.Muon):
+    """Muon of a model that processes share: each makes some matrices orthogonal, for all.
+
+    That is most of Muon's work, and wants whole matrices: of a sharded model they are gathered, as
+    many at a time as there are processes. Memory and checkpoints are those of torch.optim.Muon.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Take a step; every process must."""
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            weights.sort(key=Tensor.numel)  # those at work side by side should take equally long
+            for start in range(0, len(weights), processes.world()):
+                self._step_together(weights[start : start + processes.world()], group)
+
+    def _step_together(self, weights: Sequence[Tensor], group: Mapping[str, Any]) -> None:
+        # in bfloat16, since that is what Muon computes in
+        updates = [processes.whole(self._update(each, group).bfloat16()) for each in weights]
+        mine = processes.rank()
+        if mine < len(weights):
+            updates[mine] = _orthogonal(updates[mine], group)
+        for i, weight in enumerate(weights):
+            update = processes.handed_out(updates[i].float(), like=weight, source=i)
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.add_(update, alpha=group["lr"])
+
+    def _update(self, weight: Tensor, group: Mapping[str, Any]) -> Tensor:
+        grad: Any = weight.grad
+        if not self.state[weight]:
+            self.state[weight]["momentum_buffer"] = torch.zeros_like(grad)
+        memory = self.state[weight]["momentum_buffer"]
+        memory.lerp_(grad, 1 - group["momentum"])
+        return grad.lerp(memory, group["momentum"]) if group["nesterov"] else memory
+
+
+def _orthogonal(update: Tensor, group: Mapping[str, Any]) -> Tensor:
+    """Return the step that torch's Muon takes from zero at lr 1, without memory."""
+    step = nn.Parameter(torch.zeros_like(update, dtype=torch.float32))
+    step.grad = update.float()
+    told = {name: group[name] for name in ("adjust_lr_fn", "ns_coefficients", "ns_steps", "eps")}
+    torch.optim.Muon([step], lr=1, weight_decay=0, momentum=0, nesterov=False, **told).step()
+    return step.detach()
+
+
 def make(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
     """Give Muon the matrices inside the model; tables of vectors and norms are AdamW's."""
     tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
@@ -57,11 +106,19 @@ def make(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimiz
         rest = [each for each in weights if each.ndim <= 1]
         return Optimizers(_adamw(matrices, rest, lr, weight_decay))
     rest = [each for each in weights if not any(each is one for one in inside)]
-    # with this rule a step of Muon is as long as one of AdamW, and lr means the same to both
-    muon = torch.optim.Muon(
-        inside, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    kind = SharedMuon if processes.is_shared(model) else torch.optim.Muon
+    muon = kind(inside, lr=lr, weight_decay=weight_decay, adjust_lr_fn=LONG_AS_ADAMW)
     return Optimizers(muon, _adamw([], rest, lr, weight_decay))
+
+
+def numbered(opt: Any) -> dict[int, nn.Parameter]:
+    """Return the weights under the numbers that `state_dict` remembers them by."""
+    parts = opt.parts if isinstance(opt, Optimizers) else (opt,)
+    return {
+        i * len(parts) + k: weight
+        for k, part in enumerate(parts)
+        for i, weight in enumerate(each for group in part.param_groups for each in group["params"])
+    }
 
 
 def _adamw(
