@@ -84,6 +84,7 @@ def clock(monkeypatch):
 
     monkeypatch.setattr(time, "sleep", pass_by)
     monkeypatch.setattr(time, "perf_counter", look)
+    monkeypatch.setattr(time, "thread_time", look)
 
 
 @given(n=st.integers(0, 80))
