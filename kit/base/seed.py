@@ -67,8 +67,11 @@ def drawing(seed: int, *stream: int, where: torch.device | None = None) -> Itera
         True
     """
     devices = [where] if where is not None and where.type == "cuda" else []
+    is_cpu = where is None or where.type == "cpu"
+    # torch's own notes the call stack for GPUs that may yet come: a hundred times as long
+    reseed = torch.default_generator.manual_seed if is_cpu else torch.manual_seed
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(generator(seed, *stream).initial_seed())
+        reseed(generator(seed, *stream).initial_seed())
         yield
 
 
