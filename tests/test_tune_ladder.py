@@ -11,7 +11,7 @@ from kit.tune import law
 WORDS = ["def ", "return ", "for i in ", "range", "(x)", "\n    ", " = ", "self."]
 TEXT = "".join(np.random.default_rng(0).choice(WORDS, size=20_000)).encode()
 TOKENS = np.frombuffer(TEXT, np.uint8)
-PARTS = {"validation": TOKENS[-20_000:]}
+PARTS = {"validation": TOKENS[-4_000:]}
 TOLD = PARTS | {"depths": (1, 2, 3), "lengths": (2_000, 8_000), "batch": 8, "precision": "float32"}
 
 
