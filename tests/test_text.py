@@ -1,6 +1,7 @@
 """Corpora: found in packages, folders, patterns and tables, split by document, kept on disk."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -259,3 +260,21 @@ def test_other_bad_input_is_told(folder, tmp_path, monkeypatch):
     assert refused("code", tmp_path).startswith(
         "text.corpus: expected the package no_such_package, whose source is a part of the corpus"
     )
+
+
+def test_a_process_that_gathers_second_leaves_what_the_first_has_made(tmp_path, monkeypatch):
+    source, cache = tmp_path / "a.txt", tmp_path / "cache"
+    source.write_text(story(0))
+    corpus_module = sys.modules["kit.text.corpus"]  # kit.text.corpus is the function
+    gather, made = corpus_module._gather, []
+
+    def twice(found, folder, **told):
+        for _ in range(2):  # the second has looked before the first was done
+            gather(found, folder, **told)
+            made.append((folder / "train.bin").stat().st_ino)
+
+    monkeypatch.setattr(corpus_module, "_gather", twice)
+    text.corpus(source, cache=cache)
+
+    assert made[0] == made[1]
+    assert len(list(cache.iterdir())) == 1

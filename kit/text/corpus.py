@@ -137,11 +137,13 @@ def _gather(
             _cut(part, validation)
         table.to_parquet(part / "table.parquet")
         storage.write_json(part / "about.json", about)
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed process left half
+        # the folder of a process that was faster stays: somebody may be reading from it
+        if not (folder / "about.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a killed process left half
         try:
             part.replace(folder)
         except OSError:
-            if not (folder / "about.json").exists():  # else another process was faster
+            if not (folder / "about.json").exists():
                 raise
         part.mkdir(exist_ok=True)
 
