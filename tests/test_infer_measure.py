@@ -1,6 +1,7 @@
 """The limits of a machine, and how far a model stays below them."""
 
 import math
+import time
 import warnings
 
 import pandas as pd
@@ -52,6 +53,21 @@ def test_a_product_that_the_device_lacks_has_no_rate(monkeypatch):
     monkeypatch.setattr(torch, "_int_mm", lacking)
 
     assert math.isnan(infer.roofline().gflop_per_s["int8"])
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="one way to multiply only")
+def test_the_rate_of_float32_is_that_of_the_faster_product(monkeypatch):
+    pause_s, product = 0.05, torch.mm
+
+    def slow(a, b):
+        time.sleep(pause_s)
+        return product(a, b)
+
+    monkeypatch.setattr(torch, "mm", slow)
+    found = infer.roofline()
+
+    slow_gflop_per_s = 2 * 64**3 / pause_s / 1e9
+    assert found.gflop_per_s["bfloat16"] <= slow_gflop_per_s < found.gflop_per_s["float32"]
 
 
 def test_weights_are_counted_by_type_those_of_int8_layers_too():

@@ -1,14 +1,16 @@
 """The limits of this machine, measured: how fast it moves bytes and multiplies matrices."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kit.base.results import Result, result, short
 from kit.base.timing import measure as timed
+from kit.infer.layout import Packed
 
 COPY_MIB = {"cpu": 128, "cuda": 1024}  # far more than caches hold
 SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices, large enough to be busy with
@@ -105,10 +107,21 @@ def _copy(where: torch.device) -> tuple[str, str, float, float, str]:
 def _product(where: torch.device, kind: str) -> tuple[str, str, float, float, str]:
     side = SIDE.get(where.type, SIDE["cpu"])
     a, b = (torch.ones(side, side, device=where).to(getattr(torch, kind)) for _ in range(2))
-    product = torch._int_mm if kind == "int8" else torch.mm
     try:
-        ms = timed(lambda: product(a, b), device=where, repeats=REPEATS).median_ms
+        ms = min(timed(way, device=where, repeats=REPEATS).median_ms for way in _ways(a, b))
     except (RuntimeError, NotImplementedError):  # this device has no such product
         ms = math.nan
     rate = 2 * side**3 / (ms / 1e3) / GIGA
     return kind, f"{side} x {side}", ms, rate, "GFLOP/s"
+
+
+def _ways(a: Tensor, b: Tensor) -> list[Callable[[], Tensor]]:
+    """Return the ways to multiply two matrices; the fastest tells what the device can do."""
+    if a.dtype == torch.int8:
+        return [lambda: torch._int_mm(a, b)]
+    ways = [lambda: torch.mm(a, b)]
+    if a.dtype == torch.float32 and a.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        # generate computes with it: without it, reading a prompt would go through the roof
+        packed = Packed(nn.Linear(len(b), len(b), bias=False))
+        ways.append(lambda: packed(a))
+    return ways
