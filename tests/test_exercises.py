@@ -52,6 +52,31 @@ def _step_in_place(w, g, v, *, lr, momentum):
     return w, v
 
 
+def _quantised(w, step, whole=np.round, kind=np.int8):
+    return whole(w / step[:, None]).astype(kind), step
+
+
+def _cache_bytes(*, layers, groups, head, tokens, size):
+    return 2 * layers * groups * head * tokens * size
+
+
+def _times(layers, rows, *, bytes_per_s, flop_per_s, sides=1, operations=2):
+    n, m = np.array(layers).T
+    moved = 4 * (n * m + sides * rows * (n + m))
+    return moved / bytes_per_s, operations * rows * n * m / flop_per_s
+
+
+def _least_time(layers, rows, *, joined=np.maximum, equal="memory", **told):
+    memory, compute = _times(layers, rows, **told)
+    limits = np.where(compute > memory, "compute", np.where(memory > compute, "memory", equal))
+    return joined(memory, compute).sum(), limits.tolist()
+
+
+def _least_of_sums(layers, rows, **told):
+    memory, compute = _times(layers, rows, **told)
+    return max(memory.sum(), compute.sum()), _least_time(layers, rows, **told)[1]
+
+
 def _calibration_unsorted(p, truth, n_bins=10):
     bins = np.array_split(np.arange(len(p)), n_bins)
     return float(np.mean([abs(p[rows].mean() - truth[rows].mean()) for rows in bins]))
@@ -158,6 +183,30 @@ WRONG = {
         ),
         lambda losses, rungs, keep: _survivors(losses, rungs, keep, lambda seen: seen[-1]),
         lambda losses, rungs, keep: _survivors(losses, rungs, keep, min, np.floor),
+    ],
+    "infer.quantise": [
+        lambda w: (np.round(w / np.abs(w).max() * 127).astype(np.int8), np.abs(w).max() / 127),
+        lambda w: _quantised(w, np.abs(w).max(axis=1) / 128),
+        lambda w: _quantised(w, w.max(axis=1) / 127),
+        lambda w: _quantised(w, np.abs(w).max(axis=1) / 127, np.trunc),
+        lambda w: _quantised(w, np.abs(w).max(axis=1) / 127, kind=float),
+        lambda w: _quantised(w, np.abs(w).max(axis=1) / 127),  # nought by nought
+    ],
+    "infer.texts_that_fit": [
+        lambda memory, *, weights, **shape: (memory - weights) / _cache_bytes(**shape),
+        lambda memory, *, weights, **shape: memory // _cache_bytes(**shape),
+        lambda memory, *, weights, **shape: (memory - weights) // _cache_bytes(**shape),
+        lambda memory, *, weights, **shape: (
+            max(0, memory - weights) // (_cache_bytes(**shape) // 2)
+        ),
+    ],
+    "infer.least_time": [
+        lambda layers, rows, **rates: _least_time(layers, rows, **rates, joined=np.add),
+        lambda layers, rows, **rates: _least_time(layers, rows, **rates, sides=0),
+        lambda layers, rows, **rates: _least_time(layers, rows, **rates, operations=1),
+        lambda layers, rows, **rates: _least_time(layers, rows, **rates, equal="compute"),
+        lambda layers, rows, **rates: _least_time(layers, rows, **rates)[0],
+        lambda layers, rows, **rates: _least_of_sums(layers, rows, **rates),
     ],
     "tune.limit": [
         lambda A: 2 / np.linalg.eigvalsh(A.T @ A / len(A))[-1],
