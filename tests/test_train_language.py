@@ -167,6 +167,28 @@ def test_auto_takes_what_is_faster_and_keeps_to_it_after_a_crash(tmp_path, monke
     assert (fast.precision, again.precision, slow.precision) == ("bfloat16", "bfloat16", "float32")
 
 
+class Normed(torch.nn.BatchNorm1d):
+    """Takes texts, and keeps the statistics of what it was trained on."""
+
+    def forward(self, x):
+        return super().forward(x.flatten(0, -2)).view_as(x)
+
+
+def test_a_probe_leaves_no_trace_in_the_training(monkeypatch):
+    monkeypatch.setattr(precision, "PAYS", math.inf)
+    models, drawn = [forgetful(), forgetful()], []
+
+    for model, chosen in zip(models, ("auto", "float32"), strict=True):
+        model.norm.append(Normed(32))
+        torch.manual_seed(5)
+        train.fit_language(model, TEXT, **TOLD | {"precision": chosen})
+        drawn.append(torch.rand(3))
+
+    probed, plain = (model.state_dict() for model in models)
+    assert all(torch.equal(probed[name], plain[name]) for name in plain)
+    assert torch.equal(*drawn)
+
+
 # ---- too little memory
 
 
@@ -186,8 +208,12 @@ class Small(models.GPT):
         return super().forward(tokens)
 
 
-def test_parts_that_do_not_fit_are_halved_and_the_batch_stays_the_same(tmp_path, monkeypatch):
+@pytest.mark.parametrize("chosen", ["float32", "auto"])
+def test_parts_that_do_not_fit_are_halved_and_the_batch_stays_the_same(
+    tmp_path, monkeypatch, chosen
+):
     told = EXACT | {"checkpoint": tmp_path / "run.safetensors", "validation": TEXT[:500]}
+    told |= {"precision": chosen}
     model, whole = Small(room=3).double(), gpt().double()
     step = language._step
 
@@ -227,13 +253,28 @@ def test_parts_of_different_sizes_are_still_the_same_batch():
     torch.testing.assert_close(weights(whole), weights(parts), rtol=1e-6, atol=1e-9)
 
 
-def test_a_window_that_does_not_fit_is_told_and_other_errors_pass():
+def test_windows_to_judge_by_are_halved_too():
+    model = Small(room=1e9)
+    plenty = train.bits_per_byte(model, TEXT)
+    model.room = 3
+
+    assert train.bits_per_byte(model, TEXT) == pytest.approx(plenty, rel=1e-6)
+
+
+@pytest.mark.parametrize("chosen", ["float32", "auto"])
+def test_a_window_that_does_not_fit_is_told_and_other_errors_pass(chosen):
     with pytest.raises(MemoryError) as error:
-        train.fit_language(Small(room=0), TEXT, **TOLD)
+        train.fit_language(Small(room=0), TEXT, **TOLD | {"precision": chosen})
 
     assert str(error.value) == (
         "train.fit_language: expected memory for a step with 1 windows of 16 tokens at once, "
         "got too little on cpu. Pass a smaller model or a shorter context."
+    )
+    with pytest.raises(MemoryError) as judged:
+        train.bits_per_byte(Small(room=0), TEXT)
+    assert str(judged.value) == (
+        "train.bits_per_byte: expected memory for 1 windows of 16 tokens at once, "
+        "got too little on cpu. Pass a smaller model."
     )
     broken = gpt()
     broken.norm = torch.nn.Linear(5, 5)

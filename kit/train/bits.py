@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import nn
 
-from kit.base import device, modes
+from kit.base import device, memory, modes
 from kit.text import windows
-from kit.train import processes
+from kit.train import processes, room
 
+WHERE = "train.bits_per_byte"
 NATS_PER_BIT = math.log(2)
 
 
@@ -25,7 +26,12 @@ def bits_per_byte(
         model: takes tokens (batch, context), returns logits.
         tokens: of a text that was not trained on.
         batch: windows at once, in each process that shares the model; all of them have to call.
+            One process alone takes half as many, and half again, where memory runs out.
         most: tokens to predict, about; all windows where there are fewer.
+
+    Raises:
+        ValueError: a text shorter than the context.
+        MemoryError: the windows do not fit, and cannot be halved.
     """
     context, where = context_of(model), device.of(model)
     n = min(len(tokens) // (context + 1), max(1, most // context))
@@ -38,14 +44,23 @@ def bits_per_byte(
     # of a model that they share, the processes share this work, too
     shared = processes.is_shared(model)
     rank, world = (processes.rank(), processes.world()) if shared else (0, 1)
-    total, model = 0.0, processes.inner(model)
-    with modes.evaluating(model):
-        for some in rows.split(batch * world):
+    model = processes.inner(model)
+
+    def nats(at_once: int) -> float:
+        total = 0.0
+        for some in rows.split(at_once * world):
             mine = some[rank::world]
             x = (mine if len(mine) else some[:1]).to(where)  # a sharded one needs every process
             logits = model(x[:, :-1]).float().flatten(0, 1)
             if len(mine):
                 total += float(F.cross_entropy(logits, x[:, 1:].flatten(), reduction="sum"))
+        return total
+
+    least = room.least(batch)
+    what = f"{least} windows of {context:,} tokens at once"
+    remedy = f"Pass batch={least // 2}." if least > 1 else "Pass a smaller model."
+    with modes.evaluating(model), room.told(WHERE, what, where=where, remedy=remedy):
+        total, _ = memory.halved(nats, batch, where, least=least)
     if shared:
         total = world * float(
             processes.mean(torch.tensor(total, dtype=torch.float64, device=where))

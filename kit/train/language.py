@@ -3,8 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from kit.base import seed as seeds
 from kit.base.results import Result, result, short
 from kit.text import windows
 from kit.train import checkpoint as checkpoints
-from kit.train import inputs, optimizers, processes
+from kit.train import inputs, optimizers, processes, room
 from kit.train import precision as precisions
 from kit.train.bits import NATS_PER_BIT, bits_per_byte, context_of
 from kit.train.optimizers import Optimizers
@@ -194,17 +194,11 @@ def _step(
     # dropout from the step's own seed, so that a resumed run draws the same
     stream = settings["seed"], step, 1 + processes.rank()
     gradients = partial(_gradients, model, x, y, casts=casts, stream=stream)
-    # one of many processes cannot try again: the others are waiting for it
-    least = 1 if processes.world() == 1 else at_once
-    try:
+    with _room(x, at_once) as least:
         total, fitted = memory.halved(gradients, at_once, x.device, least=least)
         if settings["clip"] is not None:
             nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
         opt.step()
-    except RuntimeError as error:
-        if not memory.ran_out(error):
-            raise
-        raise _too_large(x, least) from None
     if fitted < at_once:
         warnings.warn(
             f"{WHERE}: memory ran out at {at_once} windows at once; it goes on with {fitted}. "
@@ -265,24 +259,26 @@ def _chosen(model: nn.Module, tokens: np.ndarray, settings: Mapping[str, Any], a
         return settings["precision"]
     if not precisions.has_bfloat16(device.of(model)):
         return "float32"
-    x, y = (each[:at_once] for each in _share(model, tokens, settings, 0))
-    found = precisions.probed(lambda: _loss(model, x, y), x.device)
-    model.zero_grad()
+    x, y = _share(model, tokens, settings, 0)
+    with _room(x, at_once) as least:
+        found, _ = memory.halved(
+            lambda n: precisions.probed(lambda: _loss(model, x[:n], y[:n]), model),
+            *(at_once, x.device),
+            least=least,
+        )
     return processes.agreed(found)
 
 
-def _too_large(x: Tensor, at_once: int) -> MemoryError:
-    """Build the error for a step that does not fit, after all that could be halved was."""
+@contextmanager
+def _room(x: Tensor, at_once: int) -> Iterator[int]:
+    """Tell of a step that does not fit, after all was halved down to the number that this gives."""
+    least = room.least(at_once)
     remedy = "Pass a smaller model or a shorter context."
-    if at_once > 1:
-        remedy = f"Pass accumulate={math.ceil(2 * len(x) / at_once)}."
-    error = checks.bad_value(
-        WHERE,
-        expected=f"memory for a step with {at_once} windows of {x.shape[1]:,} tokens at once",
-        got=checks.Described(f"too little on {x.device}"),
-        remedy=remedy,
-    )
-    return MemoryError(str(error))
+    if least > 1:
+        remedy = f"Pass accumulate={math.ceil(2 * len(x) / least)}."
+    what = f"a step with {least} windows of {x.shape[1]:,} tokens at once"
+    with room.told(WHERE, what, where=x.device, remedy=remedy):
+        yield least
 
 
 def _check_precision(where: torch.device, precision: str) -> None:

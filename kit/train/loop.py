@@ -286,12 +286,7 @@ def _chosen(asked: str, model: nn.Module, loss: Callable[[], Tensor], steps: int
     is_worth_it = where.type == "cpu" and steps >= LONG and precisions.is_wide(model)
     if not is_worth_it or processes.world() > 1 or not precisions.is_exact():
         return "float32"
-    try:
-        # in eval mode and from numbers of its own, so that training starts as without a probe
-        with seeds.drawing(0), evaluating(model), torch.enable_grad():
-            return precisions.probed(loss, where, precisions.ONEDNN)
-    finally:
-        model.zero_grad()
+    return precisions.probed(loss, model, precisions.ONEDNN)
 
 
 def _name(loss: Loss) -> str:

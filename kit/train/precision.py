@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kit.base import device
 from kit.base import seed as seeds
+from kit.base.modes import evaluating
 
 PAYS = 1.1  # another precision is taken where a step is so many times as fast
 ONEDNN = "float32 by oneDNN"  # the same numbers, multiplied by another library on the CPU
@@ -84,9 +85,18 @@ def is_wide(model: nn.Module) -> bool:
     )
 
 
-def probed(loss: Callable[[], Tensor], where: torch.device, other: str = "bfloat16") -> str:
-    """Return the precision, float32 or `other`, that a loss and its gradients are faster in."""
-    seconds = {name: min(_passes(loss, where, name)) for name in ("float32", other)}
+def probed(loss: Callable[[], Tensor], model: nn.Module, other: str = "bfloat16") -> str:
+    """Return the precision, float32 or `other`, that a loss of `model` is faster in.
+
+    The model is as before after it, without gradients, and so are torch's global numbers.
+    """
+    where = device.of(model)
+    try:
+        # in eval mode and from numbers of its own, so that training starts as without a probe
+        with seeds.drawing(0, where=where), evaluating(model), torch.enable_grad():
+            seconds = {name: min(_passes(loss, where, name)) for name in ("float32", other)}
+    finally:
+        model.zero_grad()
     return other if seconds["float32"] > PAYS * seconds[other] else "float32"
 
 
