@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 
 from kit import text
@@ -18,7 +17,6 @@ from kit.infer.reading import WHERE, reader
 from kit.infer.sampling import choose
 from kit.infer.stream import Row, Stream, Writer
 
-Prompt = str | bytes | Int64[Tensor, " tokens"]
 BEYOND = ("slide", "refuse")
 
 
@@ -93,7 +91,7 @@ def _is_prompt(given: Any) -> bool:
     return isinstance(given, str | bytes | Tensor)
 
 
-def _listed(what: str, given: Any) -> list[Prompt]:
+def _listed(what: str, given: Any) -> list[Any]:
     if isinstance(given, Sequence) and (given or what == "stop"):
         return list(given)
     if isinstance(given, Sequence):
