@@ -139,6 +139,15 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_says_so(words):
     torch.testing.assert_close(outputs, 2 * rows(100))
 
 
+def test_a_batch_larger_than_the_rows_is_not_halved_in_vain():
+    model = Seen(limit=30, words="out of memory")
+
+    with pytest.warns(UserWarning, match="40 rows at once ran out of memory, 20 did not"):
+        infer.predict(model, rows(40), batch=10_000)
+
+    assert model.rows == [20, 20]
+
+
 def test_auto_settles_on_what_memory_holds():
     model = Seen(limit=40, words="out of memory")
 

@@ -55,9 +55,10 @@ def predict(
     with evaluating(model):
         while outputs is None or start < len(X):
             begun = time.perf_counter()
-            part, held = halved(partial(_part, model, X, start, where), pace.at_once, where)
-            if held < pace.at_once:
-                _tell(pace.at_once, held)
+            asked = max(1, min(pace.at_once, len(X) - start))
+            part, held = halved(partial(_part, model, X, start, where), asked, where)
+            if held < asked:
+                _tell(asked, held)
                 pace.at_once, pace.settled = held, True
             pace.note(len(part), time.perf_counter() - begun, where)
             if outputs is None:
