@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 from kit import infer
 from kit.infer import layout
@@ -196,6 +197,13 @@ def test_a_stop_ends_a_text_and_is_no_part_of_it(stop):
     assert not any(piece.endswith("E") for piece in pieces[1:-1])  # it may yet become a stop
 
 
+@pytest.mark.parametrize("stop", [["ND", "END"], ["END", "ND"]])
+def test_of_stops_that_end_together_the_longest_is_no_part_of_the_text(stop):
+    stream = infer.generate(Says(b"someEND"), "p", temperature=0, stop=stop)
+
+    assert stream.text == "some"
+
+
 def test_when_a_row_ends_the_others_go_on_as_if_alone():
     model, prompts = awake(), ["ab", "q", "wxyz", "m"]
     alone = [infer.generate(model, each, max_tokens=40, temperature=0).tokens for each in prompts]
@@ -277,6 +285,73 @@ def test_another_layout_gives_the_same_numbers_shares_the_rest_and_leaves_the_mo
     assert new.embed.weight is model.embed.weight
     assert type(model.blocks[0].feed.up) is nn.Linear
     assert model(x).equal(wanted)
+
+
+class Peer(nn.Module):
+    """A language model of torch's own layers, which read the weights of their parts themselves."""
+
+    context, vocabulary = 16, 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(256, 32)
+        self.layer = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+        self.head = nn.Linear(32, 256)
+
+    def forward(self, tokens):
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
+        found = self.layer(self.embed(tokens), src_mask=mask, is_causal=True)
+        return found @ self.head.weight.T + self.head.bias
+
+
+def test_a_model_that_reads_the_weights_of_its_layers_writes_several_texts():
+    model = Peer().eval()
+
+    written = infer.generate(model, ["ab", "cde"], max_tokens=6, temperature=0).tokens
+
+    assert [each.tolist() for each in written] == [
+        naive(model, each, 6) for each in (b"ab", b"cde")
+    ]
+    assert not any(part.training for part in layout.arranged(model.train(), rows=2).modules())
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_of_a_linear_layer_are_called_and_see_that_layer(register, rows):
+    model, seen = awake().float(), []
+    getattr(model.blocks[0].feed.up, register)(lambda part, *_: seen.append(type(part)))
+
+    layout.arranged(model, rows=rows)(torch.zeros(rows, 3).long())
+
+    assert seen == [nn.Linear]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_pruned_model_and_one_that_keeps_a_result_write(rows):
+    model = awake().float()
+    prune.l1_unstructured(model.blocks[0].feed.up, "weight", amount=0.5)
+    model.kept = model(torch.zeros(1, 2).long())
+    prompts = [b"ab", b"cde"][:rows]
+
+    written = infer.generate(model, prompts, max_tokens=6, temperature=0).tokens
+
+    assert [each.tolist() for each in written] == [naive(model, each, 6) for each in prompts]
+
+
+def test_a_model_that_cannot_be_copied_is_told():
+    model = awake().float()
+    model.kept = [model(torch.zeros(1, 2).long())]
+
+    with pytest.raises(ValueError, match="can copy") as error:
+        infer.generate(model, "ab")
+
+    assert str(error.value).startswith(
+        f"{WHERE}: expected a model that copy.deepcopy can copy, got RuntimeError: Only Tensors "
+    )
+    assert str(error.value).endswith(
+        "Hold no results of a computation in its attributes; of a pruned model, first "
+        'prune.remove(module, "weight").'
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 2])

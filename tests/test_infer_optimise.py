@@ -445,6 +445,16 @@ def test_hooks_are_not_skipped():
     assert str(caught.value) == "a layer has hooks"
 
 
+SHARED = nn.Tanh()  # one layer at two places
+
+
+class Noisy(nn.Dropout):
+    """Change its input in eval mode, too."""
+
+    def forward(self, x):
+        return x + 1
+
+
 @pytest.mark.parametrize(
     ("layers", "shape"),
     [
@@ -452,6 +462,8 @@ def test_hooks_are_not_skipped():
         ([nn.Linear(6, 4), nn.Unflatten(1, (2, 2)), nn.Linear(2, 3), nn.ReLU()], (5, 6)),
         ([nn.Linear(6, 4), nn.ReLU()], (5, 2, 6)),
         ([nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 1)], (5, 2, 6)),
+        ([nn.Linear(6, 4), SHARED, nn.Linear(4, 4), SHARED, nn.Linear(4, 2)], (5, 6)),
+        ([nn.Linear(6, 4), Noisy(), nn.Linear(4, 2)], (5, 6)),
         ([], (5, 6)),
     ],
 )
@@ -619,5 +631,6 @@ def test_a_model_that_cannot_be_copied_is_told():
         "infer.optimise: expected a model that copy.deepcopy can copy, got RuntimeError: Only "
     )
     assert str(caught.value).endswith(
-        "Hold no tensors that are results of a computation in its attributes."
+        "Hold no results of a computation in its attributes; of a pruned model, first "
+        'prune.remove(module, "weight").'
     )

@@ -198,8 +198,8 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     if model._forward_hooks or model._forward_pre_hooks:
         raise CannotTry("a layer has hooks")
     if type(model).forward is nn.Sequential.forward:
-        return [layer for child in model.children() for layer in _layers(child)]
-    return [] if isinstance(model, nn.Dropout | nn.Identity) else [model]
+        return [layer for child in model for layer in _layers(child)]  # type: ignore[attr-defined]
+    return [] if type(model) in (nn.Dropout, nn.Identity) else [model]
 
 
 def _step(layer: nn.Module, before: nn.Module, ndim: int) -> Form:

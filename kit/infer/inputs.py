@@ -1,5 +1,7 @@
-"""What `predict` and `optimise` ask of a model and of what goes in and out of it."""
+"""What this package asks of a model and of what goes in and out of it."""
 
+import copy
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -42,3 +44,17 @@ def check_outputs(where: str, outputs: Any) -> None:
             got=checks.Described(type(outputs).__name__),
             remedy="Wrap it in a module whose forward returns the one you want.",
         )
+
+
+def copied(where: str, model: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
+    """Return a copy of a model that shares these tensors with it, or say why there is none."""
+    try:
+        return copy.deepcopy(model, {id(each): each for each in shared})
+    except Exception as error:
+        raise checks.bad_value(
+            where,
+            expected="a model that copy.deepcopy can copy",
+            got=checks.Described(f"{type(error).__name__}: {error}"),
+            remedy="Hold no results of a computation in its attributes; of a pruned model, first "
+            'prune.remove(module, "weight").',
+        ) from error

@@ -1,6 +1,5 @@
 """The form in which this machine computes a model fastest, for each number of rows."""
 
-import copy
 import math
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from kit.base import checks, device, progress
 from kit.base.results import Result, result, short
 from kit.infer import contest, forms
 from kit.infer.forms import Form, Subject
-from kit.infer.inputs import check_model, check_outputs, check_rows
+from kit.infer.inputs import check_model, check_outputs, check_rows, copied
 
 PARTS = 32  # batches of each size on which the drift is measured
 SHAPES = 1024  # whose form is remembered
@@ -140,16 +139,7 @@ def _dispatcher(
 
 def _subject(model: nn.Module, x: Tensor, at_once: int) -> tuple[Subject, float]:
     """Return a copy of the model with its rows, and the spread of its outputs."""
-    try:
-        twin = copy.deepcopy(model)
-    except Exception as error:
-        raise checks.bad_value(
-            "infer.optimise",
-            expected="a model that copy.deepcopy can copy",
-            got=checks.Described(f"{type(error).__name__}: {error}"),
-            remedy="Hold no tensors that are results of a computation in its attributes.",
-        ) from error
-    twin.eval().requires_grad_(False)
+    twin = copied("infer.optimise", model).eval().requires_grad_(False)
     x = x.detach().to(device.of(model), copy=True)
     with torch.no_grad():
         outputs = [twin(part) for part in x.split(at_once)]

@@ -29,7 +29,7 @@ class Row:
     def take(self, token: int) -> list[Piece]:
         """Take the next token, and return what can be handed out now."""
         self.made.append(token)
-        met = next((end for end in self.ends if self.made[-len(end) :] == end), None)
+        met = max((end for end in self.ends if self.made[-len(end) :] == end), key=len, default=[])
         if met:
             del self.made[-len(met) :]
             self.stopped = "stop"
