@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from kit import models, train
 from kit.text import windows
-from kit.train import language, precision
+from kit.train import inputs, language, precision
 
 TEXT = np.frombuffer(b"the cat sat on the mat; the dog sat on the log.\n" * 200, np.uint8)
 TOLD = {"steps": 12, "batch": 8, "every": 4, "precision": "float32", "lr": 1e-2}
@@ -337,7 +337,15 @@ def test_rows_are_told_as_they_come():
             "a known optimizer, got 'muo' (str). Did you mean 'muon'? Known: adamw, muon.",
         ),
         ({"steps": 0}, "steps >= 1, got 0 (int). Pass steps=10."),
-        ({"lr": 0.0}, "lr > 0, got 0.0 (float). Pass lr=3e-3."),
+        ({"lr": 0.0}, "a finite lr > 0, got 0.0 (float). Pass lr=3e-3."),
+        ({"lr": math.inf}, "a finite lr > 0, got inf (float). Pass lr=3e-3."),
+        ({"lr": math.nan}, "a finite lr > 0, got nan (float). Pass lr=3e-3."),
+        (
+            {"weight_decay": -0.1},
+            "a finite weight_decay >= 0, got -0.1 (float). Pass weight_decay=0.1.",
+        ),
+        ({"clip": 0.0}, "clip > 0, or None, got 0.0 (float). Pass clip=1.0."),
+        ({"clip": -1.0}, "clip > 0, or None, got -1.0 (float). Pass clip=1.0."),
         (
             {"warmup": 2.0},
             "warmup and decay from 0 to 1, got (2.0, 0.5) (tuple). Pass warmup=0.05, decay=0.5.",
@@ -362,9 +370,76 @@ def test_other_settings_or_another_text_do_not_go_on_from_a_checkpoint(tmp_path)
     path = tmp_path / "run.safetensors"
     train.fit_language(gpt(), TEXT, checkpoint=path, **TOLD)
 
-    for told, text in (({"lr": 0.5}, TEXT), ({}, TEXT[1:])):
+    changed = TEXT.copy()
+    changed[5001] ^= 1
+    judged = {"validation": TEXT[:500]}
+    for told, text in (({"lr": 0.5}, TEXT), ({}, TEXT[1:]), ({}, changed), (judged, TEXT)):
         with pytest.raises(ValueError, match="checkpoint"):
             train.fit_language(gpt(), text, checkpoint=path, **(TOLD | told))
+
+
+def test_a_finished_training_is_not_told_with_the_bits_of_another_validation(tmp_path):
+    told = TOLD | {"checkpoint": tmp_path / "run.safetensors"}
+    train.fit_language(gpt(), TEXT, validation=TEXT[:500], **told)
+
+    with pytest.raises(ValueError, match="other rows"):
+        train.fit_language(gpt(), TEXT, validation=TEXT[500:1000], **told)
+
+
+def test_a_text_is_told_by_all_of_its_parts():
+    long = np.zeros(10**6, np.uint8)
+    told = [inputs.fingerprint_of_text(long)]
+
+    for start in range(0, 10**6, 100_000):
+        other = long.copy()
+        other[start : start + 20_000] = 1
+        told.append(inputs.fingerprint_of_text(other))
+
+    assert len({checksum for _, checksum in told}) == 11
+
+
+def test_a_model_that_cannot_be_trained_on_a_text_is_told():
+    bare, frozen = torch.nn.Linear(2, 2), gpt().requires_grad_(False)
+    small = models.GPT(depth=2, width=32, heads=2, context=16, vocabulary=64)
+
+    for model, message in (
+        (
+            bare,
+            (
+                "a model with a `context`, the longest text that it reads, got Linear. "
+                "Pass models.GPT(depth=4), or set model.context=256."
+            ),
+        ),
+        (
+            frozen,
+            (
+                "weights to train, got none that wants a gradient. "
+                "Thaw the model: model.requires_grad_(True)."
+            ),
+        ),
+        (
+            small,
+            (
+                "tokens below 64, the model's vocabulary, got 116 (int). "
+                "Build the model with vocabulary=256."
+            ),
+        ),
+    ):
+        with pytest.raises((ValueError, TypeError)) as error:
+            train.fit_language(model, TEXT, **TOLD)
+        assert str(error.value) == f"train.fit_language: expected {message}"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown"), [("a text", "'a text' (str)"), (TEXT.astype(int), "ndarray of shape")]
+)
+def test_tokens_that_are_no_bytes_are_told(tokens, shown):
+    with pytest.raises(TypeError) as error:
+        inputs.check_tokens("train.fit_language", tokens, gpt())
+
+    assert str(error.value).startswith(
+        f"train.fit_language: expected tokens as a row of bytes (np.uint8), got {shown}"
+    )
 
 
 def test_a_text_shorter_than_a_window_is_told():

@@ -395,7 +395,11 @@ def test_the_command_trains_prints_a_row_at_a_time_and_saves(monkeypatch, capsys
     [
         (["--depth", "0"], 2, "kit.train: Invalid value for '--depth': 0 is not in the range"),
         (["--parallel", "dpp"], 2, "kit.train: Invalid value for '--parallel': 'dpp' is not one"),
-        (["--lr", "-1"], 2, "train.fit_language: expected lr > 0, got -1.0 (float). Pass lr=3e-3."),
+        (
+            ["--lr", "-1"],
+            2,
+            "train.fit_language: expected a finite lr > 0, got -1.0 (float). Pass lr=3e-3.",
+        ),
         (
             ["--accumulate", "3"],
             2,

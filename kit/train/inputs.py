@@ -1,17 +1,21 @@
-"""What `fit` asks of its inputs, checked before a step is taken."""
+"""What `fit` and `fit_language` ask of their inputs, checked before a step is taken."""
 
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from torch import Tensor, nn
 
 from kit.base import checks
-from kit.train import processes
+from kit.train import optimizers, processes
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+BYTES = 256
+BLOCKS, BLOCK = 64, 4096  # bytes of a text that are read to tell it by: 256 KiB
 
 
 def check_rows(where: str, inputs: Any, targets: Any) -> None:
@@ -152,6 +156,89 @@ def check_parallel(model: nn.Module, *, where: str = "train.fit", sharded: bool 
         got=checks.Described(type(model).__name__),
         remedy=remedy,
     )
+
+
+def check_language(where: str, settings: Mapping[str, Any], accumulate: int) -> None:
+    """Refuse settings of `fit_language` that are out of range or do not go together."""
+    for name, known in (("optimizer", optimizers.NAMES), ("precision", PRECISIONS)):
+        if settings[name] not in known:
+            raise checks.unknown_name(where, name, got=settings[name], known=known)
+    lr, weight_decay, clip = (settings[name] for name in ("lr", "weight_decay", "clip"))
+    slopes = settings["warmup"], settings["decay"]
+    n, shares = processes.world(), processes.world() * accumulate
+    # NaN is in none of these ranges
+    rules = [
+        ("a finite lr > 0", 0 < lr < math.inf, lr, "Pass lr=3e-3."),
+        (
+            "a finite weight_decay >= 0",
+            0 <= weight_decay < math.inf,
+            weight_decay,
+            "Pass weight_decay=0.1.",
+        ),
+        ("clip > 0, or None", clip is None or clip > 0, clip, "Pass clip=1.0."),
+        (
+            "warmup and decay from 0 to 1",
+            all(0 <= slope <= 1 for slope in slopes),
+            slopes,
+            "Pass warmup=0.05, decay=0.5.",
+        ),
+        (
+            f"a batch that {n} processes with {accumulate} parts each can share",
+            settings["batch"] % shares == 0,
+            settings["batch"],
+            f"Pass batch={shares}, or a multiple.",
+        ),
+    ]
+    for expected, holds, got, remedy in rules:
+        if not holds:
+            raise checks.bad_value(where, expected=expected, got=got, remedy=remedy)
+
+
+def check_reader(where: str, model: nn.Module) -> None:
+    """Refuse a model that does not say how long a text it reads, or has nothing to train."""
+    inner = processes.inner(model)
+    if not hasattr(inner, "context"):
+        raise checks.bad_type(
+            where,
+            expected="a model with a `context`, the longest text that it reads",
+            got=checks.Described(type(inner).__name__),
+            remedy="Pass models.GPT(depth=4), or set model.context=256.",
+        )
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise checks.bad_value(
+            where,
+            expected="weights to train",
+            got=checks.Described("none that wants a gradient"),
+            remedy="Thaw the model: model.requires_grad_(True).",
+        )
+
+
+def check_tokens(where: str, tokens: Any, model: nn.Module) -> None:
+    """Refuse what is no row of bytes, and bytes beyond a model's vocabulary."""
+    if not (isinstance(tokens, np.ndarray) and tokens.dtype == np.uint8 and tokens.ndim == 1):
+        raise checks.bad_type(
+            where,
+            expected="tokens as a row of bytes (np.uint8)",
+            got=tokens,
+            remedy="Pass text.corpus(…).train, or np.frombuffer(text.encode(), np.uint8).",
+        )
+    vocabulary = getattr(processes.inner(model), "vocabulary", BYTES)
+    # only where some bytes are unknown has all of the text to be read
+    if vocabulary < BYTES and len(tokens) and tokens.max() >= vocabulary:
+        raise checks.bad_value(
+            where,
+            expected=f"tokens below {vocabulary}, the model's vocabulary",
+            got=tokens.max(),
+            remedy=f"Build the model with vocabulary={BYTES}.",
+        )
+
+
+def fingerprint_of_text(tokens: UInt8[np.ndarray, " tokens"]) -> list[int]:
+    """Return the length of a text and a checksum of 64 blocks spread over it, to tell it by."""
+    checksum = 0
+    for start in np.linspace(0, max(0, len(tokens) - BLOCK), BLOCKS).astype(int):
+        checksum = zlib.crc32(tokens[start : start + BLOCK].tobytes(), checksum)
+    return [len(tokens), checksum]
 
 
 def fingerprint(tensors: Sequence[Tensor]) -> int:

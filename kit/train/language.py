@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from kit.base import checks, device, memory, progress
+from kit.base import device, memory, progress
 from kit.base import seed as seeds
 from kit.base.results import Result, result, short
 from kit.text import windows
@@ -103,9 +103,11 @@ def fit_language(
         The trained model, with bits per byte and tokens per second along the way.
 
     Raises:
-        ValueError: a setting out of range, a text shorter than the context, a device without
-            bfloat16, a bare model under torchrun, or a checkpoint that is damaged or was written
-            with other settings, tokens or sizes.
+        ValueError: a setting out of range, a text shorter than the context or with a token that
+            the model has not, a model without weights to train, a device without bfloat16, a bare
+            model under torchrun, or a checkpoint that is damaged or was written with other
+            settings, texts or sizes.
+        TypeError: tokens that are no bytes, or a model without a `context`.
         MemoryError: the parts of a batch do not fit, and cannot be halved.
 
     Source:
@@ -115,10 +117,13 @@ def fit_language(
     inputs.check_least(WHERE, every=every, accumulate=accumulate, **settings)
     settings |= {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "decay": decay}
     settings |= {"optimizer": optimizer, "clip": clip, "precision": precision, "seed": seed}
-    _check(settings, accumulate)
+    inputs.check_language(WHERE, settings, accumulate)
     inputs.check_parallel(model, where=WHERE, sharded=True)
-    some = torch.from_numpy(np.array(tokens[:: 1 + len(tokens) // 10_000]))
-    settings |= {"every": every, "data": [len(tokens), inputs.fingerprint([some])]}
+    inputs.check_reader(WHERE, model)
+    texts = [tokens] if validation is None else [tokens, validation]
+    for text in texts:
+        inputs.check_tokens(WHERE, text, model)
+    settings |= {"every": every, "data": [inputs.fingerprint_of_text(text) for text in texts]}
     where, opt = device.of(model), optimizers.make(model, optimizer, lr, weight_decay)
     path, state = Path(checkpoint) if checkpoint else None, checkpoints.State()
     if path:
@@ -127,7 +132,8 @@ def fit_language(
     asked = batch // processes.world() // accumulate
     at_once = min(asked, state.at_once or asked)
     state.precision = state.precision or _chosen(model, tokens, settings, at_once)
-    _check_precision(where, state.precision)
+    if state.precision == "bfloat16":
+        precisions.check_bfloat16(WHERE, where)
     casts = precisions.casts(where, state.precision)
     first, trained_s, start = state.epoch * every, 0.0, time.perf_counter()
     todo = range(first, 0 if state.stopped else steps)
@@ -281,41 +287,5 @@ def _room(x: Tensor, at_once: int) -> Iterator[int]:
         yield least
 
 
-def _check_precision(where: torch.device, precision: str) -> None:
-    if precision == "bfloat16" and not precisions.has_bfloat16(where):
-        raise checks.bad_value(
-            WHERE,
-            expected="a device that computes in bfloat16",
-            got=checks.Described(str(where)),
-            remedy='Pass precision="float32".',
-        )
-
-
 def _columns(has_validation: bool) -> list[str]:
     return ["step", "bits_per_byte", *["validation_bits"] * has_validation, "tokens_per_s"]
-
-
-def _check(settings: Mapping[str, Any], accumulate: int) -> None:
-    for name, known in (("optimizer", optimizers.NAMES), ("precision", inputs.PRECISIONS)):
-        if settings[name] not in known:
-            raise checks.unknown_name(WHERE, name, got=settings[name], known=known)
-    lr, shares = settings["lr"], processes.world() * accumulate
-    slopes = settings["warmup"], settings["decay"]
-    rules = [
-        ("lr > 0", lr > 0, lr, "Pass lr=3e-3."),
-        (
-            "warmup and decay from 0 to 1",
-            all(0 <= slope <= 1 for slope in slopes),
-            slopes,
-            "Pass warmup=0.05, decay=0.5.",
-        ),
-        (
-            f"a batch that {processes.world()} processes with {accumulate} parts each can share",
-            settings["batch"] % shares == 0,
-            settings["batch"],
-            f"Pass batch={shares}, or a multiple.",
-        ),
-    ]
-    for expected, holds, got, remedy in rules:
-        if not holds:
-            raise checks.bad_value(WHERE, expected=expected, got=got, remedy=remedy)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.base import device
+from kit.base import checks, device
 from kit.base import seed as seeds
 from kit.base.modes import evaluating
 
@@ -37,6 +37,17 @@ def has_bfloat16(where: torch.device) -> bool:
                 return (some @ some).dtype == torch.bfloat16
         except RuntimeError:
             return False
+
+
+def check_bfloat16(caller: str, where: torch.device) -> None:
+    """Refuse a device that does not compute in bfloat16."""
+    if not has_bfloat16(where):
+        raise checks.bad_value(
+            caller,
+            expected="a device that computes in bfloat16",
+            got=checks.Described(str(where)),
+            remedy='Pass precision="float32".',
+        )
 
 
 @contextmanager
