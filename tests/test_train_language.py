@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from kit import models, train
 from kit.text import windows
-from kit.train import inputs, language, precision
+from kit.train import inputs, language, optimizers, precision
 
 TEXT = np.frombuffer(b"the cat sat on the mat; the dog sat on the log.\n" * 200, np.uint8)
 TOLD = {"steps": 12, "batch": 8, "every": 4, "precision": "float32", "lr": 1e-2}
@@ -187,6 +187,28 @@ def test_a_probe_leaves_no_trace_in_the_training(monkeypatch):
     probed, plain = (model.state_dict() for model in models)
     assert all(torch.equal(probed[name], plain[name]) for name in plain)
     assert torch.equal(*drawn)
+
+
+class Untied(models.GPT):
+    """A model with an output layer of its own, and blocks as wide as its vocabulary."""
+
+    def __init__(self) -> None:
+        super().__init__(depth=2, width=256, heads=2, context=16)
+        self.head = torch.nn.Linear(256, 256, bias=False)
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_of_nothing_else():
+    model = Untied()
+
+    muon, adamw = optimizers.make(model, "muon", 1e-3, 0.1).parts
+
+    inside = [weight for weight in model.blocks.parameters() if weight.ndim == 2]
+    (group,) = muon.param_groups
+    assert len(inside) == 8
+    assert set(map(id, group["params"])) == set(map(id, inside))
+    rest = {id(weight) for group in adamw.param_groups for weight in group["params"]}
+    assert {id(model.head.weight), id(model.embed.weight)} <= rest
+    assert [group["weight_decay"] for group in adamw.param_groups] == [0.0]
 
 
 # ---- too little memory

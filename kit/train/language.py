@@ -88,10 +88,11 @@ def fit_language(
         accumulate: parts that a process's share of a batch is computed in, where memory is short.
             One process alone finds out by itself, halves the parts, and says so.
         lr: the highest learning rate.
-        weight_decay: of every matrix.
+        weight_decay: of the matrices that Muon trains, none of the rest; with "adamw", of all.
         warmup: fraction of the steps, the first ones, in which lr rises.
         decay: fraction of the steps, the last ones, in which it falls.
-        optimizer: "muon" (for matrices inside the model; AdamW for the rest) or "adamw".
+        optimizer: "muon" (for matrices inside the model; AdamW for what tokens come in and go out
+            by, and for norms) or "adamw".
         clip: largest norm of the gradient; None leaves it as it is.
         precision: "float32", "bfloat16" (autocast), or "auto", which times a step of both.
         seed: of the windows.

@@ -97,8 +97,8 @@ def _orthogonal(update: Tensor, group: Mapping[str, Any]) -> Tensor:
 
 
 def make(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
-    """Give Muon the matrices inside the model; tables of vectors and norms are AdamW's."""
-    tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    """Give Muon the matrices inside the model; tables, the output layer and norms are AdamW's."""
+    tables = {id(table) for table in _tables(model)}
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     inside = [each for each in weights if each.ndim == 2 and id(each) not in tables]
     if name == "adamw" or not inside:
@@ -119,6 +119,25 @@ def numbered(opt: Any) -> dict[int, nn.Parameter]:
         for k, part in enumerate(parts)
         for i, weight in enumerate(each for group in part.param_groups for each in group["params"])
     }
+
+
+def _tables(model: nn.Module) -> list[Tensor]:
+    """Return the matrices with a row for each token: those that tokens come in by, and go out by.
+
+    The output layer is the last outside the blocks that has as many outputs as a table has rows:
+    inside a block, a layer may be as wide as the vocabulary by chance.
+    """
+    parts = list(model.modules())
+    tables = [part for part in parts if isinstance(part, nn.Embedding)]
+    sizes = {part.num_embeddings for part in tables}
+    lists = [part for part in parts if isinstance(part, nn.ModuleList)]
+    inside = {id(part) for blocks in lists for part in blocks.modules()}
+    out = [
+        part
+        for part in parts
+        if isinstance(part, nn.Linear) and part.out_features in sizes and id(part) not in inside
+    ]
+    return [*(table.weight for table in tables), *(layer.weight for layer in out[-1:])]
 
 
 def _adamw(
