@@ -1,6 +1,7 @@
 """Optimised models: right within the tolerance, never slower, and all that was tried is told."""
 
 import copy
+import inspect
 import logging
 import math
 import sys
@@ -582,6 +583,24 @@ def test_silence_is_only_inside():
             ),
         ),
         (
+            {"tolerance": None},
+            (
+                "expected tolerance > 0, got None (NoneType). "
+                "Pass tolerance=0.1 to allow int8, 1e-4 for float32 alone."
+            ),
+        ),
+        (
+            {"sizes": 4},
+            "expected sizes of 1 or more, at least one, got 4 (int). Pass sizes=(1, 16, 256).",
+        ),
+        (
+            {"sizes": (2.5,)},
+            (
+                "expected sizes of 1 or more, at least one, got (2.5,) (tuple). "
+                "Pass sizes=(1, 16, 256)."
+            ),
+        ),
+        (
             {"also": ["graph"]},
             (
                 "expected a known form to ask for, got 'graph' (str). "
@@ -601,9 +620,95 @@ def test_what_makes_no_sense_is_told_in_one_line(changed, message):
     asked = {"model": Slow(), "x": rows(2), "tolerance": 0.1} | changed
 
     with pytest.raises(ValueError) as caught:
-        infer.optimise(asked.pop("model"), asked.pop("x"), **asked)
+        # as outside of the tests, where nothing checks types before
+        inspect.unwrap(infer.optimise)(asked.pop("model"), asked.pop("x"), **asked)
 
     assert str(caught.value) == f"infer.optimise: {message}"
+
+
+def test_what_is_timed_as_eager_is_what_will_be_called(only):
+    seen = []
+
+    class Asks(nn.Module):
+        def forward(self, x):
+            seen.append(torch.is_grad_enabled())
+            return x
+
+    only()
+    found = infer.optimise(Asks(), rows(4), tolerance=0.1, sizes=[4])
+    timed = seen[-1]
+    found(rows(4))
+
+    assert timed == seen[-1]
+
+
+class Full(Slow):
+    """Hold no more than so many rows."""
+
+    def __init__(self, most: int, seconds: float = 0.002) -> None:
+        super().__init__(seconds)
+        self.most = most
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(x)
+
+
+def test_a_size_that_memory_does_not_hold_is_a_row_with_the_reason(only, clock):
+    only(sure=lambda at: sure, full=lambda at: Full(2, 0.0005))
+
+    found = infer.optimise(Full(4), rows(8), tolerance=0.1, sizes=[4, 8])
+
+    assert found.kept == {4: "sure"}
+    assert found.table["reason"].to_list() == ["slower than sure", "", *["out of memory"] * 4]
+    assert isinstance(found.form_for(rows(8).shape, torch.float32, False), Full)
+
+
+def test_a_model_of_which_memory_holds_no_row_is_told():
+    with pytest.raises(MemoryError) as caught:
+        infer.optimise(Full(0), rows(8), tolerance=0.1, sizes=[4])
+
+    assert str(caught.value) == (
+        "infer.optimise: expected memory for one row, got too little. Shrink the model."
+    )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (
+            lambda x: x.sum() * 0,
+            (
+                "one row of outputs for each of 5 inputs, got 0.0 (float). "
+                "Pass a model that keeps the rows apart."
+            ),
+        ),
+        (
+            lambda x: x.sum(0),
+            (
+                "one row of outputs for each of 5 inputs, got Tensor of shape (6,). "
+                "Pass a model that keeps the rows apart."
+            ),
+        ),
+        (
+            lambda x: x @ x.T,
+            (
+                "outputs of shape (5,) in every row, got Tensor of shape (3, 3). "
+                "Pass rows of one shape, or predict them one by one."
+            ),
+        ),
+    ],
+)
+def test_a_model_that_does_not_keep_the_rows_apart_is_told(outputs, message):
+    class Mixes(nn.Module):
+        def forward(self, x):
+            return outputs(x)
+
+    with pytest.raises(ValueError) as caught:
+        infer.optimise(Mixes(), rows(8), tolerance=0.1, sizes=[5])
+
+    assert str(caught.value) == f"infer.optimise: expected {message}"
 
 
 def test_a_model_of_two_outputs_is_told():

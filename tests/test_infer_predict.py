@@ -1,5 +1,6 @@
 """Predictions: the same for any batch, whatever memory holds, and the model as it was."""
 
+import inspect
 import time
 from types import SimpleNamespace
 
@@ -204,6 +205,18 @@ class Returns(nn.Module):
             "infer.predict: expected batch >= 1 or \"auto\", got 'all' (str). Pass batch=1024.",
         ),
         (
+            Seen(),
+            None,
+            ValueError,
+            'infer.predict: expected batch >= 1 or "auto", got None (NoneType). Pass batch=1024.',
+        ),
+        (
+            Seen(),
+            2.5,
+            ValueError,
+            'infer.predict: expected batch >= 1 or "auto", got 2.5 (float). Pass batch=1024.',
+        ),
+        (
             Returns(lambda x: (x, x)),
             2,
             TypeError,
@@ -245,7 +258,8 @@ def test_what_cannot_be_predicted_is_told_in_one_line(model, batch, error, messa
     X = rows(5)
 
     with pytest.raises(error) as caught:
-        infer.predict(model, X, batch=batch)
+        # as outside of the tests, where nothing checks types before
+        inspect.unwrap(infer.predict)(model, X, batch=batch)
 
     assert str(caught.value) == message
 

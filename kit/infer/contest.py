@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kit.base.memory import ran_out
 from kit.base.results import short
-from kit.infer import forms
 from kit.infer.forms import CannotTry, Form, Subject
 from kit.infer.laps import laps_ms
 
@@ -59,8 +59,15 @@ def measured(
     subject: Subject, entrants: Mapping[str, Form], parts: Sequence[Tensor], spread: float
 ) -> dict[str, Try]:
     """Measure drift and time of all forms, eager first, for one number of rows."""
-    n, eager = len(parts[0]), forms.eager(subject)
-    expected = [eager(part) for part in parts]
+    n, eager = len(parts[0]), subject.model
+    try:
+        with torch.no_grad():
+            expected = [eager(part) for part in parts]
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        return {name: Try(n, name, reason=_reason(error)) for name in (EAGER, *entrants)}
+    # what is timed is what will be called: nothing around it
     found, calls = {EAGER: Try(n, EAGER, drift=0.0)}, {EAGER: partial(eager, parts[0])}
     for name, form in entrants.items():
         found[name] = Try(n, name)
@@ -98,7 +105,7 @@ def best(found: Mapping[str, Try], names: Iterable[str], tolerance: float) -> st
 def judge(found: Mapping[str, Try], winner: str, nearby: str, tolerance: float) -> None:
     """Write into each row, in place, whether it is kept or why not."""
     for name, each in found.items():
-        each.kept = name == winner
+        each.kept = name == winner and not each.reason
         if each.kept or each.reason:
             continue
         if not each.drift <= tolerance:
@@ -114,6 +121,8 @@ def judge(found: Mapping[str, Try], winner: str, nearby: str, tolerance: float) 
 def _reason(error: Exception) -> str:
     if isinstance(error, CannotTry | ModuleNotFoundError):
         return str(error)
+    if isinstance(error, RuntimeError) and ran_out(error):
+        return "out of memory"
     cause = error.__cause__ or error
     line = next(iter(str(cause).strip().splitlines()), "")
     return f"{type(cause).__name__}: {line}"[:LINE]

@@ -41,17 +41,6 @@ class Subject:
         return runtime.exported(self.model, self.x)
 
 
-def eager(subject: Subject) -> Form:
-    """Call the model as everyone does."""
-    model = subject.model
-
-    def call(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return model(x)
-
-    return call
-
-
 def direct(subject: Subject) -> Form:
     """Call the layers of an nn.Sequential one after the other, without what modules do around it.
 

@@ -1,12 +1,15 @@
 """What this package asks of a model and of what goes in and out of it."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
 
 from kit.base import checks
+from kit.base.memory import ran_out
 
 
 def check_model(where: str, model: Any) -> None:
@@ -35,8 +38,8 @@ def check_rows(where: str, X: Any) -> None:
         )
 
 
-def check_outputs(where: str, outputs: Any) -> None:
-    """Refuse a model that does not return one tensor."""
+def check_outputs(where: str, outputs: Any, rows: int) -> None:
+    """Refuse what is not one tensor with a row for each of so many inputs."""
     if not isinstance(outputs, Tensor):
         raise checks.bad_type(
             where,
@@ -44,6 +47,48 @@ def check_outputs(where: str, outputs: Any) -> None:
             got=checks.Described(type(outputs).__name__),
             remedy="Wrap it in a module whose forward returns the one you want.",
         )
+    if outputs.ndim == 0 or len(outputs) != rows:
+        raise checks.bad_value(
+            where,
+            expected=f"one row of outputs for each of {rows} inputs",
+            got=outputs,
+            remedy="Pass a model that keeps the rows apart.",
+        )
+
+
+def check_alike(where: str, outputs: Tensor, first: Tensor) -> None:
+    """Refuse outputs whose rows are shaped unlike those of the first batch."""
+    if outputs.shape[1:] != first.shape[1:]:
+        raise checks.bad_value(
+            where,
+            expected=f"outputs of shape {tuple(first.shape[1:])} in every row",
+            got=outputs,
+            remedy="Pass rows of one shape, or predict them one by one.",
+        )
+
+
+def is_count(given: Any) -> bool:
+    """Tell whether this is a whole number, 1 or more."""
+    return isinstance(given, Integral) and int(given) >= 1
+
+
+def are_counts(given: Any) -> bool:
+    """Tell whether these are whole numbers, each 1 or more, and at least one."""
+    return isinstance(given, Collection) and len(given) > 0 and all(map(is_count, given))
+
+
+@contextmanager
+def within_memory(where: str, what: str, *, remedy: str) -> Iterator[None]:
+    """Say in one line where the block runs out of memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        told = checks.bad_value(
+            where, expected=f"memory for {what}", got=checks.Described("too little"), remedy=remedy
+        )
+        raise MemoryError(str(told)) from None
 
 
 def copied(where: str, model: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:

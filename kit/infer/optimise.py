@@ -4,8 +4,9 @@ import math
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,19 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from kit.base import checks, device, progress
+from kit.base.memory import halved
 from kit.base.results import Result, result, short
 from kit.infer import contest, forms
 from kit.infer.forms import Form, Subject
-from kit.infer.inputs import check_model, check_outputs, check_rows, copied
+from kit.infer.inputs import (
+    are_counts,
+    check_alike,
+    check_model,
+    check_outputs,
+    check_rows,
+    copied,
+    within_memory,
+)
 
 PARTS = 32  # batches of each size on which the drift is measured
 SHAPES = 1024  # whose form is remembered
@@ -84,8 +94,9 @@ def optimise(
 
     Raises:
         ValueError: no rows, a tolerance or size out of range, an unknown form, or outputs that are
-            not finite.
+            not finite, or not one row for each of `x`.
         TypeError: what is no module, no tensor, or does not return one.
+        MemoryError: a single row is too much.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -141,10 +152,8 @@ def _subject(model: nn.Module, x: Tensor, at_once: int) -> tuple[Subject, float]
     """Return a copy of the model with its rows, and the spread of its outputs."""
     twin = copied("infer.optimise", model).eval().requires_grad_(False)
     x = x.detach().to(device.of(model), copy=True)
-    with torch.no_grad():
-        outputs = [twin(part) for part in x.split(at_once)]
-    for each in outputs:
-        check_outputs("infer.optimise", each)
+    with torch.no_grad(), within_memory("infer.optimise", "one row", remedy="Shrink the model."):
+        outputs, _ = halved(partial(_outputs, twin, x), at_once, x.device)
     together = torch.cat(outputs).double()
     if not torch.isfinite(together).all():
         n_bad = int((~torch.isfinite(together)).sum())
@@ -159,6 +168,15 @@ def _subject(model: nn.Module, x: Tensor, at_once: int) -> tuple[Subject, float]
     return Subject(twin, x, outputs[0].dtype), spread
 
 
+def _outputs(model: nn.Module, x: Tensor, at_once: int) -> list[Tensor]:
+    outputs: list[Tensor] = []
+    for part in x.split(at_once):
+        outputs.append(model(part))
+        check_outputs("infer.optimise", outputs[-1], len(part))
+        check_alike("infer.optimise", outputs[-1], outputs[0])
+    return outputs
+
+
 def _parts(x: Tensor, n: int) -> list[Tensor]:
     """Return batches of exactly `n` rows, at most PARTS of them; few rows are repeated."""
     n_parts = min(PARTS, max(1, len(x) // n))
@@ -166,9 +184,7 @@ def _parts(x: Tensor, n: int) -> list[Tensor]:
     return list(x[order].split(n))
 
 
-def _checked(
-    model: Any, x: Any, tolerance: float, sizes: Sequence[int], also: Sequence[str]
-) -> list[int]:
+def _checked(model: Any, x: Any, tolerance: Any, sizes: Any, also: Sequence[str]) -> list[int]:
     """Return the sizes in order, each once, or refuse what makes no sense."""
     check_model("infer.optimise", model)
     check_rows("infer.optimise", x)
@@ -176,14 +192,14 @@ def _checked(
         raise checks.bad_value(
             "infer.optimise", expected="at least one row", got=x, remedy="Pass X[:256]."
         )
-    if not tolerance > 0:
+    if not (isinstance(tolerance, Real) and float(tolerance) > 0):
         raise checks.bad_value(
             "infer.optimise",
             expected="tolerance > 0",
             got=tolerance,
             remedy="Pass tolerance=0.1 to allow int8, 1e-4 for float32 alone.",
         )
-    if not sizes or min(sizes) < 1:
+    if not are_counts(sizes):
         raise checks.bad_value(
             "infer.optimise",
             expected="sizes of 1 or more, at least one",

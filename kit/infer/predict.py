@@ -5,6 +5,7 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import psutil
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from kit.base import checks, device, machine
 from kit.base.memory import halved
 from kit.base.modes import evaluating
-from kit.infer.inputs import check_model, check_outputs, check_rows
+from kit.infer.inputs import check_alike, check_model, check_outputs, check_rows, is_count
 
 FIRST = 64  # rows with which "auto" begins
 BETTER = 1.05  # times as many rows per second that make a batch twice as large worth its memory
@@ -63,7 +64,7 @@ def predict(
             pace.note(len(part), time.perf_counter() - begun, where)
             if outputs is None:
                 outputs = part.new_empty(len(X), *part.shape[1:])
-            _check_same(part, outputs)
+            check_alike("infer.predict", part, outputs)
             outputs[start : start + len(part)] = part
             start += len(part)
     return outputs
@@ -104,27 +105,10 @@ def _part(model: nn.Module, X: Tensor, start: int, where: torch.device, rows: in
     """Return the outputs of some rows on the CPU."""
     xb = X[start : start + rows]
     outputs = model(xb.to(where))
-    check_outputs("infer.predict", outputs)
-    if outputs.ndim == 0 or len(outputs) != len(xb):
-        raise checks.bad_value(
-            "infer.predict",
-            expected=f"one row of outputs for each of {len(xb)} inputs",
-            got=outputs,
-            remedy="Pass a model that keeps the rows apart.",
-        )
+    check_outputs("infer.predict", outputs, len(xb))
     if outputs.is_floating_point():
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
     return outputs.cpu()
-
-
-def _check_same(part: Tensor, outputs: Tensor) -> None:
-    if part.shape[1:] != outputs.shape[1:]:
-        raise checks.bad_value(
-            "infer.predict",
-            expected=f"outputs of shape {tuple(outputs.shape[1:])} in every row",
-            got=part,
-            remedy="Pass rows of one shape, or predict them one by one.",
-        )
 
 
 def _tell(wanted: int, held: int) -> None:
@@ -135,8 +119,8 @@ def _tell(wanted: int, held: int) -> None:
     )
 
 
-def _check_batch(batch: int | str) -> None:
-    if batch != "auto" and (isinstance(batch, str) or batch < 1):
+def _check_batch(batch: Any) -> None:
+    if batch != "auto" and not is_count(batch):
         raise checks.bad_value(
             "infer.predict", expected='batch >= 1 or "auto"', got=batch, remedy="Pass batch=1024."
         )
