@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -113,6 +114,29 @@ def test_the_share_of_common_hashes_is_the_share_of_common_runs_of_words():
     assert (one == two).mean() == pytest.approx(
         jaccard, abs=3 * (jaccard * (1 - jaccard) / 64) ** 0.5
     )
+
+
+@given(st.lists(st.sampled_from(["a ", "bc\n", "longer ", "\t"]), max_size=40))
+def test_a_sketch_in_blocks_is_that_of_the_whole(words):
+    document = "".join(words).encode()
+    whole = kin.sketch(document)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kin, "BLOCK", 5)
+        assert np.array_equal(kin.sketch(document), whole)
+
+
+def test_one_large_file_is_in_memory_once(tmp_path):
+    (tmp_path / "one.txt").write_text("".join(story(i % 50, 2000) for i in range(500)))
+    size = (tmp_path / "one.txt").stat().st_size
+
+    tracemalloc.start()
+    corpus = gathered(tmp_path / "one.txt", tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(corpus.train) + len(corpus.validation) == size + 1
+    assert peak < size + 30e6  # all of its words would take ten times its size
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -53,8 +53,9 @@ def corpus(
 ) -> Corpus:
     """Gather documents and part them into training and validation, near duplicates together.
 
-    What is gathered is kept in a folder and mapped from there: 10 GB need no 10 GB of memory, and
-    the second call with the same files returns at once.
+    What is gathered is kept in a folder and mapped from there, and the second call with the same
+    files returns at once. One document at a time is in memory: 10 GB need no 10 GB of it, unless
+    they are one document.
 
     Args:
         source: "code" (the Python source of networkx and sympy, which torch brings), a folder, a
@@ -152,7 +153,8 @@ def _sketched(found: Sequence[Source]) -> tuple[pd.DataFrame, np.ndarray, str]:
     """Walk through all documents once: their sizes, their sketches, and the hash of all."""
     rows, sketches, whole = [], [], hashlib.sha256()
     for name, document in _documents(found, label="reading"):
-        whole.update(document + bytes([END]))
+        whole.update(document)
+        whole.update(bytes([END]))
         rows.append((name, len(document)))
         sketches.append(kin.sketch(document))
     table = pd.DataFrame(rows, columns=["name", "bytes"])
@@ -186,7 +188,8 @@ def _write(found: Sequence[Source], parts: pd.Series, folder: Path) -> None:
     try:
         documents = _documents(found, label="writing")
         for (_, document), part in zip(documents, parts, strict=True):
-            files[part].write(document + bytes([END]))
+            files[part].write(document)
+            files[part].write(bytes([END]))
     finally:
         for file in files.values():
             file.close()
@@ -194,8 +197,12 @@ def _write(found: Sequence[Source], parts: pd.Series, folder: Path) -> None:
 
 def _cut(folder: Path, validation: float) -> None:
     """Move the end of what is to be trained on to the validation part, from a new line on."""
-    whole = (folder / "train.bin").read_bytes()
-    at = int(len(whole) * (1 - validation))
-    at = whole.find(b"\n", at) + 1 or at
-    (folder / "train.bin").write_bytes(whole[:at])
-    (folder / "validation.bin").write_bytes(whole[at:])
+    size = (folder / "train.bin").stat().st_size
+    at = int(size * (1 - validation))
+    with (folder / "train.bin").open("r+b") as train, (folder / "validation.bin").open("wb") as end:
+        train.seek(at)
+        line = train.readline()
+        at += len(line) if line.endswith(b"\n") else 0
+        train.seek(at)
+        shutil.copyfileobj(train, end)
+        train.truncate(at)
