@@ -37,9 +37,12 @@ def main() -> None:
     model = models.GPT(**SHAPE).to(device.pick())
     told = RECIPE | {"validation": corpus.validation, "checkpoint": PARTIAL}
     fitted = train.fit_language(model, corpus.train, **told)
-    model.bfloat16()  # half the bytes; what is judged is what is stored
+    if not fitted.stopped.startswith("after"):
+        raise SystemExit(f"{fitted.stopped}; the same command goes on, and {OUT.name} is as it was")
+    model.bfloat16()  # half the bytes
     storage.save(OUT, model.state_dict(), about={"model": "GPT", "shape": model.shape})
-    bits = train.bits_per_byte(model.float(), corpus.validation, most=1_000_000)
+    model = models.load_gpt(OUT)  # what is judged is what is stored
+    bits = train.bits_per_byte(model, corpus.validation, most=1_000_000)
     card = {
         "what": "A language model of Python source, one byte a token; for lessons, not for work.",
         "parameters": sum(weight.numel() for weight in model.parameters()),

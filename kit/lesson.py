@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from kit.base import checks
 
 
@@ -44,6 +46,12 @@ class Verdict:
             f'<div style="border-left:4px solid {colour};padding:.4em .8em">'
             f"<b>{mark}</b> {escape(self.text)}</div>"
         )
+
+
+def near(got: Any, right: Any) -> tuple[Any, bool]:
+    """Return what came and whether it is right: numbers of the same shape, up to rounding."""
+    is_same = got is not None and np.shape(got) == np.shape(right)
+    return got, is_same and bool(np.allclose(got, right))
 
 
 _hints_given: dict[str, int] = {}

@@ -52,6 +52,32 @@ def _step_in_place(w, g, v, *, lr, momentum):
     return w, v
 
 
+def _softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def _masked(scores, nothing=-np.inf):
+    return np.where(np.tri(len(scores), dtype=bool), scores, nothing)
+
+
+def _mixed(scores, v):
+    return _softmax(scores) @ v
+
+
+def _bits_overflowing(logits, targets):
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return -np.log2(p[range(len(targets)), targets]).mean()
+
+
+def _nucleus_by(p, stays, *, whole=True):
+    order = np.argsort(-p)
+    mass = p[order]
+    kept = np.zeros_like(p)
+    kept[order] = np.where(stays(np.cumsum(mass) - mass, mass), mass, 0.0)
+    return kept / max(kept.sum(), 1e-9) if whole else kept
+
+
 def _quantised(w, step, whole=np.round, kind=np.int8):
     return whole(w / step[:, None]).astype(kind), step
 
@@ -183,6 +209,27 @@ WRONG = {
         ),
         lambda losses, rungs, keep: _survivors(losses, rungs, keep, lambda seen: seen[-1]),
         lambda losses, rungs, keep: _survivors(losses, rungs, keep, min, np.floor),
+    ],
+    "language_model.attend": [
+        lambda q, k, v: _mixed(q @ k.T / np.sqrt(q.shape[1]), v),
+        lambda q, k, v: _mixed(_masked(q @ k.T), v),
+        lambda q, k, v: _mixed(_masked(q @ k.T / len(q)), v),
+        lambda q, k, v: _mixed(_masked(k @ q.T / np.sqrt(q.shape[1])), v),
+        lambda q, k, v: np.tril(_softmax(q @ k.T / np.sqrt(q.shape[1]))) @ v,
+        lambda q, k, v: _masked(q @ k.T / np.sqrt(q.shape[1]), nothing=0.0) @ v,
+    ],
+    "language_model.bits": [
+        lambda logits, targets: -np.log(_softmax(logits))[range(len(targets)), targets].mean(),
+        lambda logits, targets: -np.log2(_softmax(logits)[range(len(targets)), targets].mean()),
+        lambda logits, targets: -np.log2(_softmax(logits))[range(len(targets)), targets].sum(),
+        lambda logits, targets: _bits_overflowing(logits, targets),
+    ],
+    "language_model.nucleus": [
+        lambda p, top_p: p,
+        lambda p, top_p: np.where(p >= top_p * p.max(), p, 0.0),
+        lambda p, top_p: _nucleus_by(p, lambda before, mass: before + mass <= top_p),
+        lambda p, top_p: _nucleus_by(p, lambda before, mass: before <= top_p),
+        lambda p, top_p: _nucleus_by(p, lambda before, mass: before < top_p, whole=False),
     ],
     "infer.quantise": [
         lambda w: (np.round(w / np.abs(w).max() * 127).astype(np.int8), np.abs(w).max() / 127),

@@ -55,6 +55,18 @@ def test_a_file_that_is_no_gpt_is_told(tmp_path):
     )
 
 
+@pytest.mark.parametrize("shape", [{"deep": 3}, {"depth": "three"}])
+def test_a_shape_that_a_gpt_does_not_know_is_told(tmp_path, shape):
+    saved(tmp_path / "odd.safetensors", shape=shape)
+
+    with pytest.raises(ValueError) as error:
+        models.load_gpt(tmp_path / "odd.safetensors")
+
+    assert str(error.value).startswith(
+        f"models.load_gpt: expected a shape that models.GPT knows, got {shape}: "
+    )
+
+
 def test_weights_of_another_shape_are_told(tmp_path):
     wrong = {"depth": 1, "width": 32, "heads": 2, "context": 8}
     saved(tmp_path / "odd.safetensors", shape=wrong)

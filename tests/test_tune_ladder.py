@@ -56,7 +56,7 @@ def test_too_few_runs_for_a_law_are_told():
 
     assert str(error.value) == (
         "tune.law: expected 4 runs or more, of two sizes and two lengths at least, got 3 of 3 and "
-        "1. Train more rungs: depths=(1, 2, 3), tokens=(100_000, 200_000)."
+        "1. Train more rungs: depths=(1, 2, 3), lengths=(100_000, 200_000)."
     )
 
 
@@ -110,6 +110,19 @@ def test_a_folder_keeps_what_was_trained(tmp_path, ladder, monkeypatch):
     assert again.table[same].equals(ladder.table[same])
 
 
+def test_advice_leaves_random_numbers_alone_and_asks_where_the_ladder_was_trained(
+    ladder, monkeypatch
+):
+    seen, before = [], torch.random.get_rng_state()
+    monkeypatch.setattr(ladders.device, "pick", lambda: torch.device("meta"))
+    monkeypatch.setattr(ladders, "_latency_ms", lambda model: seen.append(model) or 1.0)
+
+    ladder.recommend(seconds=1, depths=[1, 2])
+
+    assert [model.embed.weight.device.type for model in seen] == ["meta", "meta"]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_advice_keeps_to_the_budget_and_the_latency(ladder):
     free = ladder.recommend(seconds=60, depths=range(1, 6))
     between = free.table["latency_ms"].sort_values().iloc[1:3].mean()
@@ -130,8 +143,12 @@ def test_advice_keeps_to_the_budget_and_the_latency(ladder):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"depths": (2,)}, "two depths or more, of 1 or more, got (2,) (tuple)"),
-        ({"lengths": (0, 5)}, "two lengths or more, of 1 or more, got (0, 5) (tuple)"),
+        ({"depths": (1, 2)}, "three depths or more, of 1 or more, got (1, 2) (tuple)"),
+        ({"depths": ()}, "three depths or more, of 1 or more, got () (tuple)"),
+        (
+            {"lengths": (100, 128)},
+            "two lengths, of 256 tokens a step, or more, of 1 or more, got (100, 128) (tuple)",
+        ),
     ],
 )
 def test_a_ladder_without_rungs_is_told(told, message):
@@ -146,7 +163,7 @@ def test_a_ladder_without_rungs_is_told(told, message):
 
 def test_a_rung_that_flies_off_is_told():
     with pytest.raises(ValueError) as error:
-        tune.sizes_language(small, TOKENS, **TOLD, lr=1e12, clip=None, optimizer="adamw")
+        tune.sizes_language(small, TOKENS, **TOLD, lr=1e12, optimizer="adamw")
 
     assert str(error.value).startswith(
         "tune.sizes_language: expected a training of depth 1 that ends well, got diverged by step"
@@ -156,10 +173,13 @@ def test_a_rung_that_flies_off_is_told():
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"seconds": 0}, "seconds > 0 and depths of 1 or more, got seconds=0 and depths=[1, 2]. "),
+        (
+            {"seconds": 0},
+            "finite seconds > 0 and depths of 1 or more, got seconds=0 and depths=[1, 2]. ",
+        ),
         (
             {"seconds": 1, "depths": [0]},
-            "seconds > 0 and depths of 1 or more, got seconds=1 and depths=[0]. ",
+            "finite seconds > 0 and depths of 1 or more, got seconds=1 and depths=[0]. ",
         ),
     ],
 )

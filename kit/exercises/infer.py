@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kit.lesson import Exercise, Trial
+from kit.lesson import Exercise, Trial, near
 
 Answer = Callable[..., Any]
 LLAMA = {"layers": 32, "groups": 8, "head": 128, "tokens": 8192, "size": 2}  # 1 GiB a text
@@ -23,7 +23,7 @@ def _quantise(answer: Answer) -> Iterator[Trial]:
     yield Trial("the type of q", "int8", kind, kind == np.int8)
     right = np.array([0.01, 2.0])
     tried = "the steps of two rows whose largest magnitudes are 1.27 and 254"
-    yield Trial(tried, str(right), *_near(steps, right))
+    yield Trial(tried, str(right), *near(steps, right))
     is_right = np.shape(q) == w.shape and bool(np.all(q == whole))
     yield Trial("the whole numbers of the same two rows", str(whole), q, is_right)
     drawn = np.random.default_rng(0).normal(size=(20, 50))
@@ -52,7 +52,7 @@ def _texts_that_fit(answer: Answer) -> Iterator[Trial]:
     ]
     for tried, memory, weights, shape, right in cases:
         got = answer(memory, weights=weights, **shape)
-        yield Trial(tried, str(right), *_near(got, right))
+        yield Trial(tried, str(right), *near(got, right))
 
 
 def _least_time(answer: Answer) -> Iterator[Trial]:
@@ -72,7 +72,7 @@ def _least_time(answer: Answer) -> Iterator[Trial]:
         seconds, limits = _least(layers, rows, **machine)
         got = answer(list(layers), rows, **machine)
         is_pair = isinstance(got, tuple) and len(got) == 2
-        is_right = is_pair and _near(got[0], seconds)[1] and list(got[1]) == limits
+        is_right = is_pair and near(got[0], seconds)[1] and list(got[1]) == limits
         yield Trial(tried, f"{seconds:.4g} s, {limits}", got, is_right)
 
 
@@ -82,14 +82,6 @@ def _least(
     n, m = np.array(layers).T
     times = np.stack([4 * (n * m + rows * (n + m)) / bytes_per_s, 2 * rows * n * m / flop_per_s])
     return float(times.max(0).sum()), [("memory", "compute")[i] for i in times.argmax(0)]
-
-
-def _near(got: Any, right: Any) -> tuple[Any, bool]:
-    """Return what came, as a trial shows it, and whether it is right."""
-    is_right = (
-        got is not None and np.shape(got) == np.shape(right) and bool(np.allclose(got, right))
-    )
-    return got, is_right
 
 
 EXERCISES = {

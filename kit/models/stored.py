@@ -31,7 +31,15 @@ def load_gpt(path: str | Path = "") -> GPT:
             got=path.name,
             remedy="Build the model yourself, and read its weights with train.load.",
         )
-    model = GPT(**about["shape"])
+    try:
+        model = GPT(**about["shape"])
+    except TypeError as error:
+        raise checks.bad_value(
+            WHERE,
+            expected="a shape that models.GPT knows",
+            got=checks.Described(f"{about['shape']}: {error}"),
+            remedy="Save the model anew: about={'shape': model.shape}.",
+        ) from None
     own = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     saved = {name: tuple(weight.shape) for name, weight in weights.items()}
     odd = sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))

@@ -62,10 +62,10 @@ class Ladder(Result):
         Raises:
             ValueError: no seconds, no depth, or none that answers in time.
         """
-        if not seconds > 0 or not _some(depths):
+        if not 0 < seconds < float("inf") or not _some(depths):
             raise checks.bad_value(
                 "Ladder.recommend",
-                expected="seconds > 0 and depths of 1 or more",
+                expected="finite seconds > 0 and depths of 1 or more",
                 got=checks.Described(f"seconds={seconds} and depths={list(depths)}"),
                 remedy="Pass seconds=3600, depths=range(1, 9).",
             )
@@ -89,7 +89,7 @@ class Ladder(Result):
         )
 
     def _foreseen(self, depth: int, seconds: float) -> dict[str, float]:
-        model = self.model_fn(depth=depth)
+        model = _made(self.model_fn, depth, seed=0)
         parameters = _size(model)
         tokens = seconds / self._seconds_a_token(parameters)
         return {
@@ -141,9 +141,10 @@ def sizes_language(
     lengths: Sequence[int] = (100_000, 200_000, 400_000),
     batch: int = 16,
     lr: float = 5e-3,
+    optimizer: str = "muon",
+    precision: str = "auto",
     seed: int = 0,
     folder: str | Path | None = None,
-    **settings: Any,
 ) -> Ladder:
     """Train a ladder of sizes, foresee the last rung before it is trained, and show the miss.
 
@@ -154,38 +155,37 @@ def sizes_language(
         model_fn: `model_fn(depth=…)` returns an untrained model, such as models.GPT.
         tokens: of the training part of a corpus.
         validation: of the other part; losses are those of it.
-        depths: of the rungs, two or more.
+        depths: of the rungs, three or more: one size alone has no slope.
         lengths: tokens to train on, two or more; each is rounded up to whole steps.
         batch: windows a gradient step.
         lr: the highest learning rate.
+        optimizer: as for train.fit_language.
+        precision: as for train.fit_language.
         seed: of first weights and windows.
         folder: keeps every run in a file; the same call after a crash trains only what is missing.
-        settings: others of train.fit_language.
 
     Returns:
         Loss, speed and latency of every run, the law, and what it foresaw.
 
     Raises:
-        ValueError: fewer than two depths or lengths, or fewer than four runs below the last rung.
+        ValueError: fewer than three depths or two lengths, or a rung whose training fails.
     """
-    for name, values in (("depths", depths), ("lengths", lengths)):
-        if len(set(values)) < 2 or not _some(values):
-            raise checks.bad_value(
-                WHERE,
-                expected=f"two {name} or more, of 1 or more",
-                got=tuple(values),
-                remedy="Pass depths=(1, 2, 3), lengths=(100_000, 200_000).",
-            )
-    *below, top = sorted(set(depths))
-    runs = [(depth, length) for depth in below for length in sorted(set(lengths))]
-    told = {"batch": batch, "lr": lr, "seed": seed, "validation": validation} | settings
+    *below, top = sorted(set(depths)) or [0]
+    if len(below) < 2 or not _some(depths):
+        raise _too_few("three depths", depths)
+    context = context_of(_made(model_fn, below[0], seed))
+    wholes = sorted({batch * context * ceil(length / (batch * context)) for length in lengths})
+    if len(wholes) < 2 or not _some(lengths):
+        raise _too_few(f"two lengths, of {batch * context:,} tokens a step,", lengths)
+    told = {"batch": batch, "lr": lr, "seed": seed, "validation": validation}
+    told |= {"optimizer": optimizer, "precision": precision}
+    runs = [(depth, length) for depth in below for length in wholes]
     rows: list[dict[str, float]] = []
     predicted = float("nan")
-    for depth, length in progress.track([*runs, (top, max(lengths))], label="run"):
-        with seeds.drawing(seed):
-            model = model_fn(depth=depth).to(device.pick())
+    for depth, length in progress.track([*runs, (top, wholes[-1])], label="run"):
+        model = _made(model_fn, depth, seed)
         if depth == top:
-            predicted = _law(rows).loss(_size(model), _whole(model, length, batch))
+            predicted = _law(rows).loss(_size(model), length)
         rows.append(_run(model, tokens, depth, length, folder, told))
     found = rows[-1]["bits_per_byte"]
     return Ladder(
@@ -206,9 +206,8 @@ def _run(
     folder: str | Path | None,
     told: dict[str, Any],
 ) -> dict[str, float]:
-    n_tokens = _whole(model, length, told["batch"])
-    steps = n_tokens // (told["batch"] * context_of(model))
-    path = Path(folder) / f"depth{depth}-{n_tokens}.safetensors" if folder else None
+    steps = length // (told["batch"] * context_of(model))
+    path = Path(folder) / f"depth{depth}-{length}.safetensors" if folder else None
     fitted = train.fit_language(
         model, tokens, steps=steps, every=ceil(steps / 4), checkpoint=path, **told
     )
@@ -217,7 +216,7 @@ def _run(
     return {
         "depth": depth,
         "parameters": _size(model),
-        "tokens": n_tokens,
+        "tokens": length,
         "bits_per_byte": fitted.bits_per_byte,
         "tokens_per_s": float(fitted.table["tokens_per_s"].median()),
         "latency_ms": _latency_ms(model),
@@ -229,10 +228,10 @@ def _law(rows: Sequence[dict[str, float]]) -> Law:
     return laws.fit(*([row[name] for row in rows] for name in names))
 
 
-def _whole(model: nn.Module, length: int, batch: int) -> int:
-    """Return a length in tokens, up to whole gradient steps."""
-    each = batch * context_of(model)
-    return each * ceil(length / each)
+def _made(model_fn: Callable[..., nn.Module], depth: int, seed: int) -> nn.Module:
+    """Return an untrained model where it would be trained, and leave no trace in random numbers."""
+    with seeds.drawing(seed):
+        return model_fn(depth=depth).to(device.pick())
 
 
 def _latency_ms(model: nn.Module) -> float:
@@ -249,6 +248,15 @@ def _size(model: nn.Module) -> int:
 
 def _some(values: Sequence[int]) -> bool:
     return len(values) > 0 and min(values) >= 1
+
+
+def _too_few(expected: str, got: Sequence[int]) -> ValueError:
+    return checks.bad_value(
+        WHERE,
+        expected=f"{expected} or more, of 1 or more",
+        got=tuple(got),
+        remedy="Pass depths=(1, 2, 3), lengths=(100_000, 200_000).",
+    )
 
 
 def _failed(depth: int, fitted: train.LanguageFit) -> ValueError:

@@ -62,7 +62,7 @@ def fit(parameters: Sequence[float], tokens: Sequence[float], losses: Sequence[f
             "tune.law",
             expected=f"{LEAST} runs or more, of two sizes and two lengths at least",
             got=checks.Described(f"{len(loss)} of {len(set(n))} and {len(set(d))}"),
-            remedy="Train more rungs: depths=(1, 2, 3), tokens=(100_000, 200_000).",
+            remedy="Train more rungs: depths=(1, 2, 3), lengths=(100_000, 200_000).",
         )
     middle = np.exp(np.log(n).mean()), np.exp(np.log(d).mean())
     x, y = np.log(n / middle[0]), np.log(d / middle[1])
