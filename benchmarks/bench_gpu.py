@@ -1,4 +1,4 @@
-"""Measure on a CUDA device: `train.fit` beside the DataLoader loop, `explain.shap` beside shap."""
+"""Measure on a CUDA device: training, explaining, answering and writing, all in one run."""
 
 import argparse
 from collections.abc import Callable
@@ -7,14 +7,16 @@ from dataclasses import replace
 from functools import partial
 
 import bench_explain
+import bench_infer
 import common
+import pandas as pd
 import pareto
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from kit import data, models, train
+from kit import data, infer, models, text, train
 
 ROWS, EPOCHS, LR = 200_000, 2, 1e-3
 PRECISIONS = ("float32", "bfloat16")
@@ -33,6 +35,15 @@ loss over all training rows afterwards, and its standard deviation between round
 EXPLAINED = """\
 200 rows of the network without a shortcut (LayerNorm, SiLU, residual) of bench_explain, its weights
 on the GPU; shap's Permutation calls it there, too. By the clock on the wall."""
+
+FORMS = """\
+784-1024-1024-10 as `infer.optimise` tries it, drift up to 0.1 standard deviations: what was tried
+for each number of rows, and what was kept."""
+LEARNT = """\
+`train.fit_language` on the code corpus, Muon, batches of 32 windows: tokens a second."""
+WROTE = """\
+`infer.measure`: ms until the first token and for each one after it, all texts at once;
+`roofline_frac`, tokens a second as a fraction of what copy bandwidth and matrix rate allow."""
 
 Run = Callable[[], nn.Module]
 
@@ -61,10 +72,10 @@ def main() -> None:
             table = table.rename(columns={"score": "final_loss", "score_sd": "final_loss_sd"})
             title = f"Hidden layers {' and '.join(map(str, hidden))}, batch {batch:,}"
             sections.append(common.Section(title, COMPARED, table))
-    sections.append(explanations(where, given))
+    sections += [part(where, given) for part in (explanations, forms, learning, writing)]
     common.write(
         "gpu",
-        title="Training and explaining on a GPU",
+        title="Training, explaining, answering and writing on a GPU",
         text=TEXT,
         sections=sections,
         facts=common.machine(),
@@ -86,6 +97,48 @@ def explanations(where: torch.device, given: argparse.Namespace) -> common.Secti
         where=where,
     )
     return common.Section("Shapley values without a shortcut", EXPLAINED, table)
+
+
+def forms(where: torch.device, given: argparse.Namespace) -> common.Section:
+    """Try every form of a network, CUDA graphs and compiled code included."""
+    shape, sizes = (784, 1024, 1024, 10), (1, 16) if given.quick else (1, 16, 256, 4096)
+    also = () if given.quick else ("compile", "graphs")
+    model, x = bench_infer.network(shape).to(where), bench_infer.rows(max(sizes), shape[0])
+    fast = infer.optimise(model, x, tolerance=0.1, sizes=sizes, also=also)
+    return common.Section("The forms of a network", FORMS, fast.table)
+
+
+def learning(where: torch.device, given: argparse.Namespace) -> common.Section:
+    """Train GPTs of two sizes for a few steps in both precisions."""
+    corpus, rows = text.corpus("code"), []
+    told = {"steps": 2, "batch": 2} if given.quick else {"steps": 100, "batch": 32, "every": 20}
+    for depth in (1,) if given.quick else (6, 12):
+        for precision in PRECISIONS:
+            model = models.GPT(depth=depth, context=64 if given.quick else 512).to(where)
+            fitted = train.fit_language(model, corpus.train, precision=precision, **told)
+            speed = fitted.table["tokens_per_s"].median()
+            rows.append((depth, precision, _size(model), speed))
+    columns = ["depth", "precision", "parameters", "tokens_per_s"]
+    return common.Section("Training a GPT", LEARNT, pd.DataFrame(rows, columns=columns))
+
+
+def writing(where: torch.device, given: argparse.Namespace) -> common.Section:
+    """Let code-gpt and a larger model write in both precisions, beside the roofline."""
+    limits, tables = infer.roofline(where), []
+    large = [] if given.quick else [models.GPT(depth=16, context=1024)]
+    for model in [models.load_gpt(), *large]:
+        for precision in PRECISIONS:
+            model = model.to(where, getattr(torch, precision))
+            told = {"batches": (1,), "tokens": 4} if given.quick else {"batches": (1, 16, 64)}
+            table = infer.measure(model, limits=limits, **told).table
+            table.insert(0, "precision", precision)
+            table.insert(0, "parameters", _size(model))
+            tables.append(table)
+    return common.Section("Writing", f"{WROTE} {limits}", pd.concat(tables))
+
+
+def _size(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _variants(

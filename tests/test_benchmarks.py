@@ -192,3 +192,13 @@ def test_explanations_are_measured_on_whatever_device_there_is(load):
 
     assert set(section.table["method"]) == {"kit", "shap Permutation"}
     assert (section.table["ms_per_row"] > 0).all()
+
+
+@pytest.mark.parametrize("part", ["forms", "learning", "writing"])
+def test_answering_and_writing_are_measured_on_whatever_device_there_is(load, part):
+    given = argparse.Namespace(quick=True, rounds=2)
+
+    section = getattr(load("bench_gpu"), part)(torch.device("cpu"), given)
+
+    assert len(section.table) >= 2
+    assert section.table.select_dtypes("number").notna().any(axis=None)
