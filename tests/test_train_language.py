@@ -410,14 +410,13 @@ def test_a_finished_training_is_not_told_with_the_bits_of_another_validation(tmp
 
 def test_a_text_is_told_by_all_of_its_parts():
     long = np.zeros(10**6, np.uint8)
-    told = [inputs.fingerprint_of_text(long)]
+    texts = [long]
 
     for start in range(0, 10**6, 100_000):
-        other = long.copy()
-        other[start : start + 20_000] = 1
-        told.append(inputs.fingerprint_of_text(other))
+        texts.append(long.copy())
+        texts[-1][start : start + 20_000] = 1
 
-    assert len({checksum for _, checksum in told}) == 11
+    assert len({checksum for _, checksum in inputs.fingerprints(texts)}) == 11
 
 
 def test_a_model_that_cannot_be_trained_on_a_text_is_told():
@@ -457,7 +456,7 @@ def test_a_model_that_cannot_be_trained_on_a_text_is_told():
 )
 def test_tokens_that_are_no_bytes_are_told(tokens, shown):
     with pytest.raises(TypeError) as error:
-        inputs.check_tokens("train.fit_language", tokens, gpt())
+        inputs.check_texts("train.fit_language", [tokens], gpt())
 
     assert str(error.value).startswith(
         f"train.fit_language: expected tokens as a row of bytes (np.uint8), got {shown}"

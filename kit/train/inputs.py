@@ -213,32 +213,21 @@ def check_reader(where: str, model: nn.Module) -> None:
         )
 
 
-def check_tokens(where: str, tokens: Any, model: nn.Module) -> None:
+def check_texts(where: str, texts: Sequence[Any], model: nn.Module) -> None:
     """Refuse what is no row of bytes, and bytes beyond a model's vocabulary."""
-    if not (isinstance(tokens, np.ndarray) and tokens.dtype == np.uint8 and tokens.ndim == 1):
-        raise checks.bad_type(
-            where,
-            expected="tokens as a row of bytes (np.uint8)",
-            got=tokens,
-            remedy="Pass text.corpus(…).train, or np.frombuffer(text.encode(), np.uint8).",
-        )
-    vocabulary = getattr(processes.inner(model), "vocabulary", BYTES)
-    # only where some bytes are unknown has all of the text to be read
-    if vocabulary < BYTES and len(tokens) and tokens.max() >= vocabulary:
-        raise checks.bad_value(
-            where,
-            expected=f"tokens below {vocabulary}, the model's vocabulary",
-            got=tokens.max(),
-            remedy=f"Build the model with vocabulary={BYTES}.",
-        )
+    for tokens in texts:
+        _check_tokens(where, tokens, getattr(processes.inner(model), "vocabulary", BYTES))
 
 
-def fingerprint_of_text(tokens: UInt8[np.ndarray, " tokens"]) -> list[int]:
-    """Return the length of a text and a checksum of 64 blocks spread over it, to tell it by."""
-    checksum = 0
-    for start in np.linspace(0, max(0, len(tokens) - BLOCK), BLOCKS).astype(int):
-        checksum = zlib.crc32(tokens[start : start + BLOCK].tobytes(), checksum)
-    return [len(tokens), checksum]
+def fingerprints(texts: Sequence[UInt8[np.ndarray, " _"]]) -> list[list[int]]:
+    """Return the length of each text and a checksum of 64 blocks spread over it, to tell it by."""
+    told = []
+    for text in texts:
+        checksum = 0
+        for start in np.linspace(0, max(0, len(text) - BLOCK), BLOCKS).astype(int):
+            checksum = zlib.crc32(text[start : start + BLOCK].tobytes(), checksum)
+        told.append([len(text), checksum])
+    return told
 
 
 def fingerprint(tensors: Sequence[Tensor]) -> int:
@@ -249,3 +238,21 @@ def fingerprint(tensors: Sequence[Tensor]) -> int:
         shape = repr((tensor.dtype, tuple(tensor.shape))).encode()
         checksum = zlib.crc32(shape + some.view(torch.uint8).numpy().tobytes(), checksum)
     return checksum
+
+
+def _check_tokens(where: str, tokens: Any, vocabulary: int) -> None:
+    if not (isinstance(tokens, np.ndarray) and tokens.dtype == np.uint8 and tokens.ndim == 1):
+        raise checks.bad_type(
+            where,
+            expected="tokens as a row of bytes (np.uint8)",
+            got=tokens,
+            remedy="Pass text.corpus(…).train, or np.frombuffer(text.encode(), np.uint8).",
+        )
+    # only where some bytes are unknown has all of the text to be read
+    if vocabulary < BYTES and len(tokens) and tokens.max() >= vocabulary:
+        raise checks.bad_value(
+            where,
+            expected=f"tokens below {vocabulary}, the model's vocabulary",
+            got=tokens.max(),
+            remedy=f"Build the model with vocabulary={BYTES}.",
+        )

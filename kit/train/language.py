@@ -23,8 +23,9 @@ from kit.text import windows
 from kit.train import checkpoint as checkpoints
 from kit.train import inputs, optimizers, processes, room
 from kit.train import precision as precisions
-from kit.train.bits import NATS_PER_BIT, bits_per_byte, context_of
+from kit.train.bits import bits_per_byte, context_of
 from kit.train.optimizers import Optimizers
+from kit.train.pace import Pace
 
 WHERE = "train.fit_language"
 
@@ -122,9 +123,8 @@ def fit_language(
     inputs.check_parallel(model, where=WHERE, sharded=True)
     inputs.check_reader(WHERE, model)
     texts = [tokens] if validation is None else [tokens, validation]
-    for text in texts:
-        inputs.check_tokens(WHERE, text, model)
-    settings |= {"every": every, "data": [inputs.fingerprint_of_text(text) for text in texts]}
+    inputs.check_texts(WHERE, texts, model)
+    settings |= {"every": every, "data": inputs.fingerprints(texts)}
     where, opt = device.of(model), optimizers.make(model, optimizer, lr, weight_decay)
     path, state = Path(checkpoint) if checkpoint else None, checkpoints.State()
     if path:
@@ -136,29 +136,25 @@ def fit_language(
     if state.precision == "bfloat16":
         precisions.check_bfloat16(WHERE, where)
     casts = precisions.casts(where, state.precision)
-    first, trained_s, start = state.epoch * every, 0.0, time.perf_counter()
-    todo = range(first, 0 if state.stopped else steps)
+    todo = range(state.epoch * every, 0 if state.stopped else steps)
+    pace, start = Pace(batch * context_of(model)), time.perf_counter()
     try:
         for step in progress.track(todo, label="step") if processes.rank() == 0 else todo:
             if step % every == 0:
-                losses, since = [], time.perf_counter()
+                pace.begin()
             told = {"at_once": at_once, "casts": casts, "settings": settings}
             loss, fitted = _step(model, tokens, opt, step, **told)
             if fitted < at_once:
                 at_once = state.at_once = fitted
-            losses.append(loss)
+            pace.add(loss)
             if (step + 1) % every and step + 1 < steps:
                 continue
-            bits = float(torch.stack(losses).mean()) / NATS_PER_BIT  # waits for the device, too
-            seconds = time.perf_counter() - since
-            trained_s += seconds
-            row = {"step": step + 1, "bits_per_byte": bits}
+            row = {"step": step + 1, **pace.end()}
             if validation is not None:
                 row["validation_bits"] = bits_per_byte(model, validation, batch=at_once)
-            row["tokens_per_s"] = len(losses) * batch * context_of(model) / seconds
             state.history.append(row)
             state.epoch += 1
-            if not math.isfinite(bits):
+            if not math.isfinite(row["bits_per_byte"]):
                 state.stopped = f"diverged by step {step + 1}: pass a smaller lr"
             if path:
                 checkpoints.write(path, model=model, opt=opt, state=state, settings=settings)
@@ -172,14 +168,13 @@ def fit_language(
         state.stopped = "interrupted"
     table = pd.DataFrame(state.history, columns=_columns(validation is not None))
     last = table.iloc[-1] if len(table) else pd.Series(math.nan, table.columns)
-    done = int(table["step"].iloc[-1]) - first if len(table) else 0
     return LanguageFit(
         table=table,
         model=model.eval(),
         bits_per_byte=float(last.get("validation_bits", last["bits_per_byte"])),
         stopped=state.stopped or f"after {steps:,} steps",
         precision=state.precision,
-        tokens_per_s=done * batch * context_of(model) / trained_s if trained_s else math.nan,
+        tokens_per_s=pace.tokens_per_s(),
         seconds=time.perf_counter() - start,
     )
 
