@@ -1,6 +1,7 @@
 """Generation: as without a cache, as alone, as asked for, and what it says where it cannot."""
 
 import copy
+import inspect
 import warnings
 
 import pytest
@@ -409,6 +410,16 @@ KINDS = "of str, bytes or int64 tokens of one axis, or a list of them"
             ),
         ),
         ({"top_k": 0}, "top_k >= 1, got 0 (int). Pass top_k=50, or None for all."),
+        ({"max_tokens": 2.5}, "max_tokens >= 1, got 2.5 (float). Pass max_tokens=256."),
+        (
+            {"temperature": None},
+            (
+                "a finite temperature >= 0, got None (NoneType). "
+                "Pass temperature=0 for the likeliest token each time, or 1.0 to draw."
+            ),
+        ),
+        ({"top_k": 2.5}, "top_k >= 1, got 2.5 (float). Pass top_k=50, or None for all."),
+        ({"top_p": "x"}, "0 < top_p <= 1, got 'x' (str). Pass top_p=0.95, or None."),
         ({"top_p": 1.5}, "0 < top_p <= 1, got 1.5 (float). Pass top_p=0.95, or None."),
         (
             {"beyond": "slid"},
@@ -469,8 +480,10 @@ KINDS = "of str, bytes or int64 tokens of one axis, or a list of them"
     ],
 )
 def test_what_cannot_be_done_is_refused_at_once(told, message):
+    unchecked = inspect.unwrap(infer.generate)  # without the check of types that tests add
+
     with pytest.raises(ValueError) as error:
-        infer.generate(told.pop("model", awake()), told.pop("prompt", "abc"), **told)
+        unchecked(told.pop("model", awake()), told.pop("prompt", "abc"), **told)
 
     assert str(error.value) == f"{WHERE}: expected {message}"
 
@@ -504,4 +517,70 @@ def test_a_model_whose_outputs_are_no_logits_is_refused():
     assert str(error.value) == (
         f"{WHERE}: expected logits of shape (1, 3) and one for each token of the vocabulary, "
         "got Tensor of shape (1, 12). Wrap the model in a module whose forward returns them."
+    )
+
+
+class Answers(nn.Module):
+    """Give the same logits to everything."""
+
+    context, cache = 8, None  # and no method of that name
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = torch.tensor(logits).float()
+
+    def forward(self, tokens):
+        return self.logits.expand(*tokens.shape, -1)
+
+
+def test_a_model_whose_cache_is_no_method_reads_anew():
+    written = infer.generate(Answers(0.0, 2.0, 1.0), "abc", max_tokens=3, temperature=0).tokens
+
+    assert written.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("bad", [[0.0, float("nan")], [float("inf"), 0.0], [-float("inf")] * 2])
+def test_logits_from_which_nothing_can_be_chosen_are_told(bad, temperature):
+    with pytest.raises(ValueError) as error:
+        infer.generate(Answers(*bad), "abc", temperature=temperature).text  # noqa: B018
+
+    assert str(error.value) == (
+        f"{WHERE}: expected logits whose highest is finite, got NaN or an infinite one. "
+        "Look at the weights: what the model was trained with may have diverged."
+    )
+
+
+def test_logits_of_more_than_bytes_are_no_text():
+    model = Answers(*range(300))
+
+    with pytest.raises(ValueError) as error:
+        infer.generate(model, "abc").text  # noqa: B018
+
+    assert str(error.value) == (
+        f"{WHERE}: expected a prompt of tokens, for the model knows more than bytes, got a text, "
+        "and logits of 300 tokens. Encode it: torch.tensor(tokenizer.encode(…))."
+    )
+    written = infer.generate(model, torch.tensor([1]), max_tokens=2, temperature=0).tokens
+    assert written.tolist() == [299, 299]
+
+
+@pytest.mark.parametrize("when", ["making room", "computing"])
+def test_too_many_texts_for_memory_are_told_in_one_line(when):
+    class Full(Bare):
+        def forward(self, tokens):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        def room(self, batch, *, room):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    model = Full(awake())
+    if when == "making room":
+        model.cache = model.room
+
+    with pytest.raises(MemoryError) as error:
+        infer.generate(model, ["ab", "c"]).text  # noqa: B018
+
+    assert str(error.value) == (
+        f"{WHERE}: expected memory for 2 texts at once, got too little. Pass fewer prompts."
     )

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from kit import text
 from kit.base import checks
 from kit.base import seed as seeds
-from kit.infer.inputs import check_model
+from kit.infer.inputs import check_model, context_of, is_count, within_memory
 from kit.infer.layout import arranged
 from kit.infer.reading import WHERE, reader
 from kit.infer.sampling import choose
-from kit.infer.stream import Row, Stream, Writer
+from kit.infer.stream import SHORTEN, Choose, Row, Stream, Writer
 
 BEYOND = ("slide", "refuse")
 
@@ -56,7 +57,9 @@ def generate(
 
     Raises:
         ValueError: a setting out of range, an empty prompt, or a token that the model lacks.
+            While the stream is read, logits from which nothing can be chosen.
         TypeError: a prompt or a stop of another type.
+        MemoryError: too many texts at once, also while the stream is read.
 
     Example:
         >>> from kit import models
@@ -71,20 +74,36 @@ def generate(
     stops = [stop] if _is_prompt(stop) else _listed("stop", stop)
     texts = [_tokens("prompt", each, model) for each in prompts]
     ends = [_tokens("stop", each, model) for each in stops]
-    context = _context(model)
+    context = context_of(WHERE, model)
     _check_reach(max(map(len, texts)), context, max_tokens, beyond)
     small = None
     if draft is not None:
         _check_draft(draft, model, len(texts))
-        small = reader(arranged(draft, rows=1), texts, grow=max_tokens)
     at_once = len(texts) if draft is None else 2
-    large = reader(arranged(model, rows=at_once), texts, grow=max_tokens)
-    pick = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
+    with within_memory(WHERE, f"{len(texts)} texts at once", remedy=SHORTEN):
+        if draft is not None:
+            small = reader(arranged(draft, rows=1), texts, grow=max_tokens)
+        large = reader(arranged(model, rows=at_once), texts, grow=max_tokens)
+    pick: Choose = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
     luck = torch.zeros(len(texts), max_tokens, dtype=torch.float64)
     for i, row in enumerate(luck if temperature > 0 else ()):
         row.uniform_(generator=seeds.generator(seed, i))
     rows = [Row(ends, max_tokens, is_text=not isinstance(each, Tensor)) for each in prompts]
+    if any(row.is_text for row in rows):
+        pick = _of_bytes(pick)
     return Stream(rows, Writer(large, small, luck, pick), is_one=is_one)
+
+
+def _of_bytes(pick: Choose) -> Choose:
+    """Refuse to choose from more than bytes: a model may tell its vocabulary by logits alone."""
+
+    def choose_byte(logits: Tensor, luck: Tensor) -> Tensor:
+        n = logits.shape[-1]
+        if n > text.VOCABULARY:
+            raise _no_bytes("prompt", checks.Described(f"a text, and logits of {n:,} tokens"))
+        return pick(logits, luck)
+
+    return choose_byte
 
 
 def _is_prompt(given: Any) -> bool:
@@ -110,17 +129,21 @@ def _bad_prompt(what: str, given: Any) -> TypeError:
     )
 
 
+def _no_bytes(what: str, given: object) -> ValueError:
+    return checks.bad_value(
+        WHERE,
+        expected=f"a {what} of tokens, for the model knows more than bytes",
+        got=given,
+        remedy="Encode it: torch.tensor(tokenizer.encode(…)).",
+    )
+
+
 def _tokens(what: str, given: Any, model: Any) -> list[int]:
     """Return the tokens of a prompt or a stop, or say why the model cannot read it."""
     n = getattr(model, "vocabulary", None)
     if isinstance(given, str | bytes):
         if n is not None and n > text.VOCABULARY:
-            raise checks.bad_value(
-                WHERE,
-                expected=f"a {what} of tokens, for the model knows more than bytes",
-                got=given,
-                remedy="Encode it: torch.tensor(tokenizer.encode(…)).",
-            )
+            raise _no_bytes(what, given)
         tokens = list(given.encode() if isinstance(given, str) else given)
     elif isinstance(given, Tensor) and given.ndim == 1 and given.dtype == torch.int64:
         tokens = given.tolist()
@@ -146,18 +169,6 @@ def _tokens(what: str, given: Any, model: Any) -> list[int]:
     return tokens
 
 
-def _context(model: Any) -> int:
-    context = getattr(model, "context", None)
-    if not isinstance(context, int) or context < 1:
-        raise checks.bad_value(
-            WHERE,
-            expected="a model with a context, the longest text in tokens",
-            got=checks.Described(f"{type(model).__name__} with context {context}"),
-            remedy="Set model.context = 256.",
-        )
-    return context
-
-
 def _check_reach(longest: int, context: int, max_tokens: int, beyond: str) -> None:
     """Refuse, or say, that the end of the context will be met."""
     # the last token that is made is not read
@@ -179,7 +190,7 @@ def _check_reach(longest: int, context: int, max_tokens: int, beyond: str) -> No
 
 def _check_draft(draft: Any, model: Any, prompts: int) -> None:
     check_model(WHERE, draft)
-    _context(draft)
+    context_of(WHERE, draft)
     if prompts > 1:
         raise checks.bad_value(
             WHERE,
@@ -197,19 +208,24 @@ def _check_draft(draft: Any, model: Any, prompts: int) -> None:
         )
 
 
-def _check_settings(
-    max_tokens: int, temperature: float, top_k: int | None, top_p: float | None, beyond: str
-) -> None:
+def _check_settings(max_tokens: Any, temperature: Any, top_k: Any, top_p: Any, beyond: str) -> None:
+    is_warm = isinstance(temperature, Real) and 0 <= float(temperature) < float("inf")
+    is_mass = top_p is None or (isinstance(top_p, Real) and 0 < float(top_p) <= 1)
     rules = [
-        ("max_tokens >= 1", max_tokens >= 1, max_tokens, "Pass max_tokens=256."),
+        ("max_tokens >= 1", is_count(max_tokens), max_tokens, "Pass max_tokens=256."),
         (
             "a finite temperature >= 0",
-            0 <= temperature < float("inf"),
+            is_warm,
             temperature,
             "Pass temperature=0 for the likeliest token each time, or 1.0 to draw.",
         ),
-        ("top_k >= 1", top_k is None or top_k >= 1, top_k, "Pass top_k=50, or None for all."),
-        ("0 < top_p <= 1", top_p is None or 0 < top_p <= 1, top_p, "Pass top_p=0.95, or None."),
+        (
+            "top_k >= 1",
+            top_k is None or is_count(top_k),
+            top_k,
+            "Pass top_k=50, or None for all.",
+        ),
+        ("0 < top_p <= 1", is_mass, top_p, "Pass top_p=0.95, or None."),
     ]
     for expected, holds, got, remedy in rules:
         if not holds:

@@ -23,6 +23,19 @@ def check_model(where: str, model: Any) -> None:
         )
 
 
+def context_of(where: str, model: Any) -> int:
+    """Return the longest text that a language model reads, or refuse one that does not say."""
+    context: Any = getattr(model, "context", None)
+    if not is_count(context):
+        raise checks.bad_value(
+            where,
+            expected="a model with a context, the longest text in tokens",
+            got=checks.Described(f"{type(model).__name__} with context {context}"),
+            remedy="Set model.context = 256.",
+        )
+    return int(context)
+
+
 def check_rows(where: str, X: Any) -> None:
     """Refuse what is no tensor, or has no axis of rows."""
     if not isinstance(X, Tensor):

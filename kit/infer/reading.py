@@ -120,6 +120,6 @@ class CachedReader(Reader):
 
 def reader(model: nn.Module, texts: list[list[int]], *, grow: int) -> Reader:
     """Return the reader that fits `model`, for texts that grow by up to so many tokens."""
-    if hasattr(model, "cache"):
+    if callable(getattr(model, "cache", None)):
         return CachedReader(model, texts, grow=grow)
     return Reader(model, texts)

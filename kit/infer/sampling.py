@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from kit.base import checks
+from kit.infer.reading import WHERE
+
 
 def choose(
     logits: Float[Tensor, "rows vocabulary"],
@@ -22,11 +25,21 @@ def choose(
         top_k: tokens to draw from, the likeliest; None is all.
         top_p: mass to draw from: the fewest likeliest tokens, of `top_k`, that hold it together.
 
+    Raises:
+        ValueError: logits from which nothing can be chosen.
+
     Example:
         >>> logits = torch.tensor([[0.0, 2.0, 1.0]])
         >>> [int(choose(logits, torch.tensor([u]), temperature=1.0)) for u in (0.0, 0.7, 0.99)]
         [1, 2, 0]
     """
+    if not logits.amax(-1).isfinite().all():
+        raise checks.bad_value(
+            WHERE,
+            expected="logits whose highest is finite",
+            got=checks.Described("NaN or an infinite one"),
+            remedy="Look at the weights: what the model was trained with may have diverged.",
+        )
     if temperature == 0:
         return logits.argmax(-1)
     most = logits.shape[-1] if top_k is None else min(top_k, logits.shape[-1])

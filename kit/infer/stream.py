@@ -9,9 +9,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kit import text
-from kit.infer.reading import Reader
+from kit.infer.inputs import within_memory
+from kit.infer.reading import WHERE, Reader
 from kit.infer.speculate import ahead
 
+SHORTEN = "Pass fewer prompts."  # where memory runs out
 Piece = str | int
 Choose = Callable[[Tensor, Tensor], Int64[Tensor, " rows"]]
 
@@ -137,8 +139,10 @@ class Stream:
     def _written(self, writer: Writer) -> Iterator[tuple[int, Piece]]:
         going = list(enumerate(self._rows))
         while going:
+            told = f"{len(going)} texts at once"
             try:
-                new = writer.step()
+                with within_memory(WHERE, told, remedy=SHORTEN):
+                    new = writer.step()
             except KeyboardInterrupt:
                 for i, row in going:
                     row.stopped = "interrupted"
