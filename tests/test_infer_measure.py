@@ -1,6 +1,8 @@
 """The limits of a machine, and how far a model stays below them."""
 
+import inspect
 import math
+import sys
 import time
 import warnings
 
@@ -11,6 +13,7 @@ from torch import nn
 
 from kit import infer
 from kit.infer import limits as limits_of
+from kit.infer.layout import arranged
 from kit.models import GPT
 
 
@@ -126,6 +129,23 @@ def test_a_measured_row_is_consistent_and_covers_every_batch_and_context():
     assert "tokens_per_s" in str(measured)
 
 
+def test_the_first_token_waits_until_the_weights_are_laid_out_but_the_prompt_is_read_after(
+    monkeypatch,
+):
+    pause_s = 0.3
+
+    def slow(model, *, rows):
+        time.sleep(pause_s)
+        return arranged(model, rows=rows)
+
+    monkeypatch.setattr(sys.modules["kit.infer.measure"], "arranged", slow)
+
+    table = infer.measure(gpt(), contexts=(8,), batches=(1,), tokens=2, limits=limits()).table
+
+    assert table["first_token_ms"][0] >= 1e3 * pause_s
+    assert table["prefill_per_s"][0] > 8 / pause_s
+
+
 def test_a_model_without_a_cache_is_measured_and_needs_no_memory_for_one():
     model = nn.Sequential(nn.Embedding(256, 8), nn.Linear(8, 256))
     model.context = 40
@@ -172,6 +192,15 @@ REMEDY = "Pass contexts=(64, 192), batches=(1, 16), tokens=32."
     ("told", "message"),
     [
         ({"batches": (1, 0)}, f"batches of 1 or more, got (1, 0) (tuple). {REMEDY}"),
+        ({"batches": 4}, f"batches of 1 or more, got 4 (int). {REMEDY}"),
+        ({"tokens": 2.5}, f"tokens of 1 or more, got 2.5 (float). {REMEDY}"),
+        (
+            {"model": nn.Linear(2, 2)},
+            (
+                "a model with a context, the longest text in tokens, got Linear with context None. "
+                "Set model.context = 256."
+            ),
+        ),
         ({"contexts": ()}, f"contexts of 1 or more, got () (tuple). {REMEDY}"),
         ({"tokens": 0}, f"tokens of 1 or more, got 0 (int). {REMEDY}"),
         (
@@ -184,7 +213,9 @@ REMEDY = "Pass contexts=(64, 192), batches=(1, 16), tokens=32."
     ],
 )
 def test_what_cannot_be_measured_is_refused(told, message):
+    unchecked = inspect.unwrap(infer.measure)  # without the check of types that tests add
+
     with pytest.raises(ValueError) as error:
-        infer.measure(gpt(), **told)
+        unchecked(told.pop("model", gpt()), **told)
 
     assert str(error.value) == f"infer.measure: expected {message}"

@@ -42,7 +42,8 @@ class Roofline(Result):
 
         Every step reads all weights once and the keys and values of every text, and does two
         operations a weight for each text. Where all of it fits a CPU's caches, memory is no limit,
-        and a model may be faster than this.
+        and a model may be faster than this. So may one with tables that are only looked up in: they
+        count as if they were multiplied with, as that of models.GPT is on the way out.
         """
         _, weight_bytes, _ = weights(model)
         moved = weight_bytes + batch * context * cache_bytes(model)
@@ -93,7 +94,7 @@ def weights(model: nn.Module) -> tuple[int, int, str]:
 
 def cache_bytes(model: Any) -> int:
     """Return the bytes of keys and values of one token; 0 where a model has no cache."""
-    return model.cache(1, room=1).nbytes if hasattr(model, "cache") else 0
+    return model.cache(1, room=1).nbytes if callable(getattr(model, "cache", None)) else 0
 
 
 def _copy(where: torch.device) -> tuple[str, str, float, float, str]:

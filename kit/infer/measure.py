@@ -14,7 +14,7 @@ from kit.base import seed as seeds
 from kit.base.machine import MIB
 from kit.base.memory import ran_out
 from kit.base.results import Result, result, short
-from kit.infer.inputs import check_model
+from kit.infer.inputs import are_counts, check_model, context_of, is_count
 from kit.infer.layout import arranged
 from kit.infer.limits import Roofline, cache_bytes, roofline, weights
 from kit.infer.reading import reader
@@ -70,20 +70,23 @@ def measure(
         limits: what `roofline` found; None measures it.
 
     Returns:
-        A row for each batch and context: ms until the first token (the prompt is read) and for
-        each one after it, tokens a second of all texts together, the ceiling that memory and
-        matrix rate set and the fraction of it that was reached, the same for reading the prompt,
-        and MiB of keys and values. NaN where memory ran out.
+        A row for each batch and context: ms until the first token (the weights are laid out, as
+        every call does, and the prompt is read) and for each one after it, tokens a second of all
+        texts together, the ceiling that memory and matrix rate set and the fraction of it that was
+        reached, the same for reading the prompt, and MiB of keys and values. NaN where memory ran
+        out.
 
     Raises:
-        ValueError: a batch, a context or `tokens` below 1, or more of them than the context holds.
+        ValueError: a model without a context, a batch, a context or `tokens` below 1, or more of
+            them than the context holds.
     """
     check_model(WHERE, model)
-    context: int = getattr(model, "context", 0)
+    context = context_of(WHERE, model)
+    _check_counts(contexts, batches, tokens)
     if contexts is None:
         longest = max(1, context - tokens)
-        contexts = sorted({min(longest, context // 4), longest})
-    _check(context, contexts, batches, tokens)
+        contexts = sorted({min(longest, max(1, context // 4)), longest})
+    _check_reach(context, contexts, tokens)
     where = device.of(model)
     limits = limits or roofline(where)
     rows = [
@@ -107,7 +110,7 @@ def _row(
     row: dict[str, Any] = {"batch": batch, "context": length}
     row["cache_mib"] = batch * (length + n) * cache_bytes(model) / MIB
     try:
-        first_s, token_s = _seconds(model, batch, length, n, where)
+        laid_s, first_s, token_s = _seconds(model, batch, length, n, where)
     except RuntimeError as error:
         if not ran_out(error):
             raise
@@ -116,7 +119,7 @@ def _row(
     ceiling = limits.decode_ceiling(model, batch=batch, context=length + n // 2)
     prefill = batch * length / first_s
     return row | {
-        "first_token_ms": 1e3 * first_s,
+        "first_token_ms": 1e3 * (laid_s + first_s),
         "token_ms": 1e3 * token_s,
         "tokens_per_s": batch / token_s,
         "ceiling_per_s": ceiling,
@@ -128,16 +131,19 @@ def _row(
 
 def _seconds(
     model: nn.Module, batch: int, length: int, n: int, where: torch.device
-) -> tuple[float, float]:
-    """Return the seconds until the first token, and of a token after it."""
+) -> tuple[float, float, float]:
+    """Return the seconds of laying out the weights, of the first token, and of one after it."""
     draw = partial(torch.randint, getattr(model, "vocabulary", 256), (batch, length))
     prompts = draw(generator=seeds.generator(0)).tolist()
-    fast, steps = arranged(model, rows=batch), []
+    laid_s, steps = 0.0, [0.0]
     for _ in range(2):  # the first round warms up
+        start = time.perf_counter()
+        fast = arranged(model, rows=batch)
+        laid_s = time.perf_counter() - start
         read = reader(fast, [list(each) for each in prompts], grow=n + 1)
         writer = Writer(read, None, torch.zeros(batch, n + 1), partial(choose, temperature=0.0))
         steps = [_lap(writer, where) for _ in range(n + 1)]
-    return steps[0], float(pd.Series(steps[1:]).median())
+    return laid_s, steps[0], float(pd.Series(steps[1:]).median())
 
 
 def _lap(writer: Writer, where: torch.device) -> float:
@@ -148,16 +154,23 @@ def _lap(writer: Writer, where: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _check(context: int, contexts: Sequence[int], batches: Sequence[int], tokens: int) -> None:
-    least = {"contexts": contexts, "batches": batches, "tokens": [tokens]}
-    for name, values in least.items():
-        if not values or min(values) < 1:
+def _check_counts(contexts: Any, batches: Any, tokens: Any) -> None:
+    rules = {
+        "contexts": (contexts, contexts is None or are_counts(contexts)),
+        "batches": (batches, are_counts(batches)),
+        "tokens": (tokens, is_count(tokens)),
+    }
+    for name, (got, holds) in rules.items():
+        if not holds:
             raise checks.bad_value(
                 WHERE,
                 expected=f"{name} of 1 or more",
-                got=tokens if name == "tokens" else values,
+                got=got,
                 remedy="Pass contexts=(64, 192), batches=(1, 16), tokens=32.",
             )
+
+
+def _check_reach(context: int, contexts: Sequence[int], tokens: int) -> None:
     if max(contexts) + tokens > context:
         raise checks.bad_value(
             WHERE,
