@@ -28,8 +28,9 @@ SPEED = {"depth": 4, "context": 256, "batch": 8, "steps": 8}
 LEARN = {"depth": 3, "context": 128, "batch": 16, "steps": 300}
 SHARED = {"depth": 4, "context": 256, "batch": 16, "steps": 8}
 QUICK = {"depth": 1, "context": 32, "batch": 4, "steps": 4}
-ADAMW_LRS = (1e-3, 3e-3, 1e-2)
-SHARE = 0.36  # of AdamW's steps are Muon's: a step of it takes longer
+ADAMW_LRS = (5e-4, 1e-3, 2e-3)
+MUON_LR = 6e-3
+SHARE = 0.39  # of AdamW's steps are Muon's: a step of it takes longer
 TEXT_BYTES = 300_000  # for two processes, so that judging the model takes no time
 SAME = 0.02  # largest difference in final loss between trainings that are said to be the same
 BARS = {
@@ -45,7 +46,7 @@ AGAINST_BARE = f"""\
 The loop that one would write: autocast to bfloat16, AdamW, clipping, the same windows, start
 weights and learning rate ({LR:g}, level). `final_bits`: bits per byte of unseen text afterwards."""
 MUON = f"""\
-AdamW at three learning rates, each decayed to zero; Muon at {LR:g} with {SHARE:g} times as many
+AdamW at three learning rates, each decayed to zero; Muon at {MUON_LR:g} with {SHARE:g} times as many
 steps. `share_of_cpu`: CPU time by that of the AdamW that ended best."""
 CURVES = "Bits per byte of the batches since the row before, and the CPU time so far."
 PROCESSES = """\
@@ -154,7 +155,7 @@ def muon(corpus: text.Corpus, given: Namespace) -> tuple[pd.DataFrame, pd.DataFr
     """Train with AdamW at several learning rates, and with Muon for a part of the time."""
     size = QUICK if given.quick else LEARN
     runs = [("adamw", lr, size["steps"]) for lr in ADAMW_LRS]
-    runs.append(("muon", LR, round(SHARE * size["steps"])))
+    runs.append(("muon", MUON_LR, round(SHARE * size["steps"])))
     ends, curves = [], []
     for optimizer, lr, steps in runs:
         rows = pd.DataFrame(_learned(corpus, size, optimizer=optimizer, lr=lr, steps=steps))
