@@ -46,8 +46,8 @@ AGAINST_BARE = f"""\
 The loop that one would write: autocast to bfloat16, AdamW, clipping, the same windows, start
 weights and learning rate ({LR:g}, level). `final_bits`: bits per byte of unseen text afterwards."""
 MUON = f"""\
-AdamW at three learning rates, each decayed to zero; Muon at {MUON_LR:g} with {SHARE:g} times as many
-steps. `share_of_cpu`: CPU time by that of the AdamW that ended best."""
+AdamW at three learning rates, each decayed to zero; Muon at {MUON_LR:g} with {SHARE:g} times as
+many steps. `share_of_cpu`: CPU time by that of the AdamW that ended best."""
 CURVES = "Bits per byte of the batches since the row before, and the CPU time so far."
 PROCESSES = """\
 `python -m kit.train` against `torchrun --nproc-per-node 2 -m kit.train`, by the clock on the wall,
