@@ -403,6 +403,7 @@ import os, signal, sys, time, torch
 from functools import partial
 from kit import models, train
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 X = torch.randn(200, 4, generator=torch.Generator().manual_seed(1))
 y = X.sum(dim=1)
 torch.manual_seed(0)
