@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +67,8 @@ def dying(at: int):
 
     language._step = dies
     try:
-        yield
-    except Crash:
-        pass
+        with suppress(Crash):
+            yield
     finally:
         language._step = step
 

@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 
 from kit.base import checks, device
 from kit.base import seed as seeds
+from kit.base.modes import evaluating
 from kit.base.results import Result, result, short
 from kit.train.losses import Loss, loss_for
 
@@ -134,16 +135,11 @@ def _losses(
         }
         return (loss or loss_for(yb))(functional_call(model, moved, (xb,)), yb)
 
-    trained = [part for part in model.modules() if part.training]
-    model.eval()
-    try:
-        total = torch.zeros(len(plane), dtype=torch.float64)
+    total = torch.zeros(len(plane), dtype=torch.float64)
+    with evaluating(model):
         for xb, yb in batches:
             each = vmap(at, in_dims=(0, None, None), chunk_size=AT_ONCE)
             total += len(xb) * each(plane.to(xb.device), xb, yb).cpu()
-    finally:
-        for part in trained:
-            part.training = True
     return (total / sum(len(xb) for xb, _ in batches)).numpy()
 
 
