@@ -30,7 +30,8 @@ refit) to {KEEP:g}. `runs`: on the rows that it was given, on five of them, and 
 where rows have a length. `correct`: also has fewer parameters, and gives there what the original
 gives with the columns that read what was removed set to zero, to {CLOSE:g}. Which columns those are
 is read off the pruned weights, without asking who pruned them. Torch-Pruning was told the number of
-heads where that is what it asks for; where it fails so, it was tried without, too."""
+heads where that is what it asks for; where it fails so, it was tried without, too. It also narrows
+norms, whose means are then of other numbers: that runs, and is no masked original."""
 
 
 @dataclass(frozen=True)

@@ -202,3 +202,90 @@ def test_answering_and_writing_are_measured_on_whatever_device_there_is(load, pa
 
     assert len(section.table) >= 2
     assert section.table.select_dtypes("number").notna().any(axis=None)
+
+
+def moments_of(rows):
+    return rows.double().T @ rows.double()
+
+
+def test_sparsegpt_as_rendered_makes_up_for_a_dropped_weight_by_least_squares(load):
+    rows = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) @ torch.ones(2, 2).triu()
+    weight = torch.tensor([[0.1, 2.0]])
+
+    found = load("prune_peers").sparse_gpt(weight, moments_of(rows), pattern="free")
+
+    damp = 0.01 * moments_of(rows).diagonal().mean().sqrt() ** 2
+    ridge = torch.cat([rows.double(), damp.sqrt() * torch.eye(2, dtype=torch.float64)])
+    best = torch.linalg.lstsq(ridge[:, 1:], ridge @ weight.double().T).solution
+    torch.testing.assert_close(found, torch.tensor([[0.0, float(best)]]))
+
+
+@pytest.mark.parametrize("pattern", ["free", "2:4"])
+@pytest.mark.parametrize("method", ["wanda", "sparse_gpt"])
+def test_peers_as_rendered_drop_half_of_the_weights_and_wanda_the_lowest_scores(
+    load, method, pattern
+):
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = (torch.randn(n, 256, generator=generator) for n in (400, 6))
+
+    found = getattr(load("prune_peers"), method)(weight, moments_of(rows), pattern=pattern)
+
+    zeros = (found == 0).unflatten(1, (-1, 4 if pattern == "2:4" else 128)).float().mean((0, 2))
+    assert (found == 0).float().mean() == 0.5
+    assert method == "wanda" or (zeros == 0.5).all()  # SparseGPT chooses among 128 columns
+    if pattern == "2:4":
+        assert ((found == 0).unflatten(1, (-1, 4)).sum(-1) == 2).all()
+    if method == "wanda":
+        score = (weight.abs() * rows.norm(dim=0)).unflatten(1, (-1, 4 if pattern == "2:4" else 256))
+        for kept, scores in zip((found != 0).view(score.shape), score, strict=True):
+            for is_kept, each in zip(kept, scores, strict=True):
+                assert each[is_kept].min() > each[~is_kept].max()
+
+
+def test_a_masked_original_is_found_from_what_is_left_of_the_weights(load):
+    model, rows = load("shapes").SHAPES["residual MLP"]()
+    small, _ = load("shapes").SHAPES["residual MLP"]()
+    kept = torch.arange(0, 64, 3)
+    into, out = small.fc1[1], small.fc2[1]
+    into.weight = torch.nn.Parameter(into.weight[kept])
+    into.bias = torch.nn.Parameter(into.bias[kept])
+    out.weight = torch.nn.Parameter(out.weight[:, kept])
+
+    masked = load("prune_shapes").masked(model, small)
+
+    dropped = [i for i in range(64) if i not in kept.tolist()]
+    assert (masked.fc2[1].weight[:, dropped] == 0).all()
+    assert torch.equal(masked.fc2[1].weight[:, kept], out.weight)
+    assert all(torch.equal(masked.fc2[i].weight, model.fc2[i].weight) for i in (0, 2))
+    with torch.no_grad():
+        torch.testing.assert_close(masked(rows), small(rows), atol=1e-5, rtol=0)
+
+
+def test_a_block_that_is_gone_hands_on_what_it_was_given_in_the_masked_original(load):
+    model, rows = load("shapes").SHAPES["post-norm encoder"]()
+    small, _ = load("shapes").SHAPES["post-norm encoder"]()
+    del small.layers[0]
+
+    masked = load("prune_shapes").masked(model, small)
+
+    with torch.no_grad():
+        torch.testing.assert_close(masked(rows), small(rows), atol=1e-5, rtol=0)
+
+
+def test_a_pruned_model_whose_weights_were_changed_has_no_masked_original(load):
+    model, _ = load("shapes").SHAPES["residual MLP"]()
+    small, _ = load("shapes").SHAPES["residual MLP"]()
+    small.head.weight.data += 1
+
+    with pytest.raises(ValueError) as error:
+        load("prune_shapes").masked(model, small)
+
+    assert str(error.value) == "head.weight of shape (5, 32) is no part of the original"
+
+
+def test_sentences_are_whole_and_those_that_docstrings_begin_with(load):
+    source = '"""Return the sum of all numbers that are given. More."""\n"""Short."""'
+
+    found = load("prune_minilm").DOCSTRING.findall(source)
+
+    assert found == ["Return the sum of all numbers that are given."]
