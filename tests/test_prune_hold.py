@@ -11,6 +11,7 @@ from torch import nn
 
 from kit import train
 from kit.prune.hold import hold
+from kit.prune.quantise import quantise
 
 OPTIMIZERS = {
     "sgd": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=0.01),
@@ -240,3 +241,5 @@ def test_what_cannot_be_held_is_refused():
 
     with pytest.raises(ValueError, match=f"^{re.escape(none)}$"):
         hold(nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=f"^{re.escape(none)}$"):
+        hold(quantise(nn.Linear(64, 64), torch.randn(80, 64)).model)

@@ -183,6 +183,14 @@ def test_a_gpt_writes_with_and_without_its_cache():
     assert stream.stopped == "max_tokens"
 
 
+def test_it_can_be_exported_for_another_runtime():
+    quantised, x = quantise(mlp(), mixed(200, 80)).model, mixed(16, 80)
+
+    exported = torch.export.export(quantised, (x,)).module()
+
+    assert far(exported, quantised, x) < 0.02
+
+
 def test_the_fused_kernel_of_a_transformer_layer_does_not_pass_it_by():
     model = nn.TransformerEncoder(
         nn.TransformerEncoderLayer(64, 2, 128, batch_first=True), 2, enable_nested_tensor=False

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune as torch_prune
 
 from kit.models import GPT
 from kit.prune import masks, products, second_order
@@ -381,6 +382,18 @@ def test_a_weight_that_lies_across_is_pruned_as_the_linear_layer_it_is():
     torch.testing.assert_close(pruned.bias, expected.bias)
 
 
+def test_a_weight_that_is_computed_from_others_is_left_whole():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))
+
+    pruned = sparsify(nn.Sequential(layer, nn.Linear(4, 4)), drawn(20, 6), amount=0.5)
+
+    assert pruned.left == {
+        "0": "its weight is computed from others",
+        "0.parametrizations.weight": "no rule for a ParametrizationList",
+    }
+    assert pruned.table["layer"].tolist() == ["1"]
+
+
 def test_attention_that_calls_no_layer_is_left_whole_and_the_rest_is_pruned():
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
 
@@ -452,6 +465,23 @@ def test_it_says_that_zeros_alone_make_nothing_faster_and_what_the_ridge_does():
         ),
     )
     assert str(pruned).startswith("Pruned(parameters 2,765, of dense 1, note 1 no speed-up on")
+
+
+def test_activations_are_looked_at_in_batches_and_no_further_than_the_layer():
+    sizes = []
+
+    class Watched(nn.Linear):
+        def forward(self, x):
+            sizes.append(len(x))
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), Watched(6, 6), nn.Linear(6, 6), Watched(6, 6))
+
+    sparsify(model, drawn(150, 6), amount=0.5)
+
+    # once to see the order; the first layer is passed by once, for the third, and for the fourth
+    assert sizes == [64, 64, *[64, 64, 22] * 2]
 
 
 @pytest.mark.gpu
@@ -530,6 +560,21 @@ def test_activations_that_are_not_finite_are_refused():
 
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         sparsify(model, drawn(5, 2), amount=0.5)
+
+
+def test_live_masks_are_refused_with_what_makes_them_final():
+    model = torch_prune.random_unstructured(nn.Linear(6, 4), "weight", amount=0.2)
+    expected = (
+        "prune.sparsify: expected weights that are stored as such, so that the model can be "
+        "copied, got some that a hook computes from others. "
+        'Make them final first: torch.nn.utils.prune.remove(layer, "weight").'
+    )
+
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        sparsify(model, drawn(9, 6), amount=0.5)
+
+    torch_prune.remove(model, "weight")
+    assert len(sparsify(model, drawn(9, 6), amount=0.5).table) == 1
 
 
 def test_no_rows_and_quantised_models_are_refused():

@@ -48,7 +48,9 @@ def hold(model: nn.Module) -> "Held":
             got=checks.Described(type(model).__name__),
             remedy="Pass the model: prune.hold(pruned.model).",
         )
-    weights = [weight for weight in model.parameters() if weight.ndim >= 2]
+    weights = [
+        weight for weight in model.parameters() if weight.ndim >= 2 and weight.is_floating_point()
+    ]
     if any(isinstance(weight, torch.sparse.SparseSemiStructuredTensor) for weight in weights):
         raise checks.bad_value(
             WHERE,

@@ -77,6 +77,11 @@ def tensors(rows: Any) -> list[Any]:
     return list(rows.values()) if isinstance(rows, Mapping) else [rows]
 
 
+def arguments(rows: Rows) -> tuple[Tensor, ...]:
+    """Return the tensors that a graph is called with."""
+    return tuple(tensors(rows))
+
+
 def count(rows: Rows) -> int:
     """Return how many rows there are."""
     return len(tensors(rows)[0])
@@ -140,6 +145,13 @@ def _check_model(where: str, model: Any) -> None:
             got=checks.Described("a quantised one"),
             remedy="Prune first, then quantise what is left: prune.quantise(pruned.model, rows).",
         )
+    if any(isinstance(x, Tensor) and not x.is_leaf for x in _attributes(model)):
+        raise checks.bad_value(
+            where,
+            expected="weights that are stored as such, so that the model can be copied",
+            got=checks.Described("some that a hook computes from others"),
+            remedy='Make them final first: torch.nn.utils.prune.remove(layer, "weight").',
+        )
     if not any(weight.is_floating_point() for weight in model.parameters()):
         raise checks.bad_value(
             where,
@@ -154,3 +166,8 @@ def _check_model(where: str, model: Any) -> None:
             got=checks.Described("several"),
             remedy='Move it: model.to("cpu").',
         )
+
+
+def _attributes(model: nn.Module) -> Iterator[Any]:
+    """Yield what the modules hold besides parameters, buffers and parts."""
+    return chain.from_iterable(vars(part).values() for part in model.modules())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 # without VNNI, products of 8-bit inputs overflow 16 bits: torch then gives inputs 7
 HALF_RANGE = not getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
+PRODUCT = torch.ops.quantized.linear_dynamic.default  # looked up once: small layers notice
 
 
 class Int8Linear(nn.Module):
@@ -46,12 +47,13 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*rows in"]) -> Float[Tensor, "*rows out"]:
         """Return the product with the weights, plus the bias."""
-        if x.device.type != "cpu" or x.numel() == 0:
+        # who writes the model down for another runtime cannot write what is packed
+        if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() == 0:
             bias = None if self.bias is None else self.bias.to(x.dtype)
             return F.linear(x, self.weight.to(x.dtype), bias)
         if self._packed is None:
             self._packed = self._pack()
-        y = torch.ops.quantized.linear_dynamic(x.float(), self._packed, HALF_RANGE)
+        y = PRODUCT(x.float(), self._packed, HALF_RANGE)
         return y.to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -50,6 +50,9 @@ def found(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
             owners.setdefault(weight, []).append(name)
     products, left = {}, {}
     for name, part in model.named_modules():
+        if isinstance(part, nn.Linear | nn.Conv2d) and _own_weight(part) is None:
+            left[name] = "its weight is computed from others"
+            continue
         if all(weight.ndim < 2 for weight in part.parameters(recurse=False)):
             continue
         shared = [other for other in owners.get(_own_weight(part), ()) if other != name]
@@ -57,7 +60,7 @@ def found(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
             left[name] = f"its weight is shared with {shared[0]}"
         elif isinstance(part, nn.Embedding | nn.EmbeddingBag):
             left[name] = "an embedding"
-        elif _own_weight(part) is None or not _is_product(part):
+        elif not _is_product(part):
             left[name] = f"no rule for a {type(part).__name__}"
         else:
             products[name] = part
