@@ -80,7 +80,8 @@ class Held:
             model: whose forward passes and `state_dict` find zeros in place.
             masks: True where a weight is held.
         """
-        self._masks = masks
+        # numbers, not truth values: torch multiplies several times as fast as it fills by a mask
+        self._keep = {weight: (~mask).to(weight.dtype) for weight, mask in masks.items()}
         self._handles: list[Any] = [
             model.register_forward_pre_hook(self._enforce, prepend=True),
             model.register_state_dict_pre_hook(self._enforce),
@@ -93,7 +94,7 @@ class Held:
     @property
     def zeros(self) -> int:
         """Count the weights that are held."""
-        return sum(int(mask.sum()) for mask in self._masks.values())
+        return sum(int((kept == 0).sum()) for kept in self._keep.values())
 
     def release(self) -> None:
         """Zero for the last time and let go; once is enough."""
@@ -112,16 +113,16 @@ class Held:
         self.release()
 
     def _enforce(self, *_: object) -> None:
-        for weight in self._masks:
+        for weight in self._keep:
             # .data: a pass whose gradients are still to come must not find its weights changed
-            weight.data.masked_fill_(self._mask(weight), 0)
+            weight.data.mul_(self._kept(weight))
 
     def _without_gradient(self, weight: Tensor) -> None:
         if weight.grad is not None:
-            weight.grad.masked_fill_(self._mask(weight), 0)
+            weight.grad.mul_(self._kept(weight))
 
-    def _mask(self, weight: Any) -> Tensor:
-        mask = self._masks[weight]
-        if mask.device != weight.device:  # the model has moved
-            mask = self._masks[weight] = mask.to(weight.device)
-        return mask
+    def _kept(self, weight: Any) -> Tensor:
+        kept = self._keep[weight]
+        if kept.device != weight.device or kept.dtype != weight.dtype:  # the model has moved
+            kept = self._keep[weight] = kept.to(weight)
+        return kept
