@@ -23,7 +23,7 @@ from kit.text import Corpus
 
 CALIBRATION, JUDGED, LENGTH = 512, 256, 32  # sentences, sentences, tokens of one
 BAR = 0.94  # mean cosine at a quarter removed
-DOCSTRING = re.compile(r'"""\s*([A-Z][^"`<>{}\\=]{30,200}?[.!?])\s')
+DOCSTRING = re.compile(r'"""\s*([A-Z][^"`<>{}\\=]{30,200}?[.!?])(?:\s|""")')
 NEEDED = ("transformers", "MiniLM")
 
 TEXT = f"""\
