@@ -8,19 +8,19 @@ import pandas as pd
 
 from kit import models, text, tune
 
-DEPTHS, CONTEXT, BATCH = (1, 2, 3), 128, 8
-LENGTHS = (65_536, 131_072, 262_144)
+DEPTHS, CONTEXT, BATCH = (1, 2, 3, 4), 128, 8
+LENGTHS = (131_072, 262_144, 524_288)
 VALIDATION = 65_536  # bytes that every run is judged on
 BAR = 0.02  # largest fraction by which the loss of the held-out rung may be missed
 
 TEXT = f"""\
-`tune.sizes_language` on `text.corpus("code")`: GPTs of depth {DEPTHS[0]} and {DEPTHS[1]} on
+`tune.sizes_language` on `text.corpus("code")`: GPTs of depth {", ".join(map(str, DEPTHS[:-1]))} on
 {", ".join(f"{n:,}" for n in LENGTHS)} tokens (context {CONTEXT}, batch {BATCH}, Muon) foresee the
-bits per byte of depth {DEPTHS[2]} on the most, before it is trained. A round is a seed."""
+bits per byte of depth {DEPTHS[-1]} on the most, before it is trained. A round is a seed."""
 GUESSES = """\
 `miss`: mean over rounds of |guess - found| / found; lowest and highest of a round beside it. The
 simpler guesses see the same runs: the loss of the rung below, and the straight line of log loss
-over log parameters through the two rungs below, at the same length."""
+over log parameters through the rungs below, at the same length."""
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kit.base import checks
 from kit.models.cache import Cache
+from kit.models.shapes import check_shape
 
 HEAD = 64  # width of a head; depth sets how many there are
 ROTARY_BASE = 10_000.0
@@ -32,6 +33,7 @@ class GPT(nn.Module):
         heads: int | None = None,
         groups: int | None = None,
         hidden: int | None = None,
+        head: int | None = None,
         context: int = 256,
         vocabulary: int = 256,
     ) -> None:
@@ -43,6 +45,7 @@ class GPT(nn.Module):
             heads: of attention; None is one for each 64 of the width.
             groups: of heads that share keys and values; None is one for each head.
             hidden: width inside a feed-forward; None is 8/3 of the width, in steps of 64.
+            head: width of a head; None is the width by the heads.
             context: the longest text, in tokens.
             vocabulary: different tokens.
 
@@ -54,16 +57,17 @@ class GPT(nn.Module):
         heads = max(1, width // HEAD) if heads is None else heads
         groups = heads if groups is None else groups
         hidden = 64 * round(8 * width / 3 / 64) or 64 if hidden is None else hidden
-        self.shape = {"depth": depth, "width": width, "heads": heads, "groups": groups}
-        self.shape |= {"hidden": hidden, "context": context, "vocabulary": vocabulary}
-        _check(self.shape)
+        shape = {"depth": depth, "width": width, "heads": heads, "groups": groups}
+        shape |= {"hidden": hidden, "context": context, "vocabulary": vocabulary}
+        check_shape(shape, head)
+        head = head or width // heads
         self.context, self.vocabulary = context, vocabulary
         self.embed = nn.Embedding(vocabulary, width)
         # so small, because the normed vector of a token meets itself on the way out
         nn.init.normal_(self.embed.weight, std=1 / width)
-        self.blocks = nn.ModuleList(Block(width, heads, groups, hidden) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, groups, head, hidden) for _ in range(depth))
         self.norm = nn.RMSNorm(width)
-        for name, each in zip(("cos", "sin"), _rotary(context, width // heads), strict=True):
+        for name, each in zip(("cos", "sin"), _rotary(context, head), strict=True):
             self.register_buffer(name, each, persistent=False)
 
     def forward(
@@ -90,6 +94,14 @@ class GPT(nn.Module):
             x = block(x, rotary, mask, (cache, i) if cache else None)
         return F.linear(self.norm(x), self.embed.weight)
 
+    @property
+    def shape(self) -> dict[str, int]:
+        """The sizes that the model has now: GPT(**shape) is another one like it."""
+        part, width = self.blocks[0], self.embed.embedding_dim
+        sizes = {"depth": len(self.blocks), "width": width, "hidden": part.feed.down.in_features}
+        sizes |= {name: getattr(part.attention, name) for name in ("heads", "groups", "head")}
+        return sizes | {"context": self.context, "vocabulary": self.vocabulary}
+
     def cache(self, batch: int, *, room: int | None = None) -> Cache:
         """Make room for keys and values of `batch` texts, so that only new tokens are computed.
 
@@ -97,19 +109,19 @@ class GPT(nn.Module):
             batch: texts.
             room: columns; None is the context. Texts that begin in one another's midst want more.
         """
-        head = self.shape["width"] // self.shape["heads"]
-        shape = batch, self.shape["groups"], room or self.context, head
+        part = self.blocks[0].attention
+        shape = batch, part.groups, room or self.context, part.head
         return Cache(len(self.blocks), shape, like=self.embed.weight)
 
 
 class Block(nn.Module):
     """Attention, then feed-forward; each reads a normed copy and adds what it found."""
 
-    def __init__(self, width: int, heads: int, groups: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, groups: int, head: int, hidden: int) -> None:
         """Build both."""
         super().__init__()
         self.norm_attention, self.norm_feed = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.attention = Attention(width, heads, groups)
+        self.attention = Attention(width, heads, groups, head)
         self.feed = Feed(width, hidden)
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, past: Past | None) -> Tensor:
@@ -121,18 +133,18 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Every token asks those before it: softmax(q kᵀ / √head) v."""
 
-    def __init__(self, width: int, heads: int, groups: int) -> None:
+    def __init__(self, width: int, heads: int, groups: int, head: int) -> None:
         """Build one product for queries, keys and values, and one for the way out."""
         super().__init__()
-        self.heads, self.groups, self.head = heads, groups, width // heads
+        self.heads, self.groups, self.head = heads, groups, head
         self.qkv = nn.Linear(width, (heads + 2 * groups) * self.head, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(heads * head, width, bias=False)
         nn.init.normal_(self.qkv.weight, std=width**-0.5)
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, past: Past | None) -> Tensor:
         """Return what each token found in those up to itself."""
-        B, T, C = x.shape
+        B, T = x.shape[:2]
         parts = self.qkv(x).view(B, T, -1, self.head)
         qk, v = parts.split([self.heads + self.groups, self.groups], dim=2)
         q, k = _turned(qk, rotary).split([self.heads, self.groups], dim=2)
@@ -144,7 +156,7 @@ class Attention(nn.Module):
         found = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=gqa
         )
-        return self.out(found.transpose(1, 2).reshape(B, T, C))
+        return self.out(found.transpose(1, 2).flatten(2))
 
 
 class Feed(nn.Module):
@@ -180,17 +192,3 @@ def _turned(x: Tensor, rotary: Rotary) -> Tensor:
     # of a pair, a stands in the first half and b in the second: a cos - b sin, b cos + a sin
     cos, sin = (each.to(x.dtype) for each in rotary)
     return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
-
-
-def _check(shape: dict[str, int]) -> None:
-    width, heads, groups = (max(1, shape[name]) for name in ("width", "heads", "groups"))
-    rules = [
-        *((f"{name} >= 1", size >= 1, size) for name, size in shape.items()),
-        (f"heads that divide the width of {width}", width % heads == 0, heads),
-        ("heads of even width", width // heads % 2 == 0, width // heads),
-        (f"groups that divide the heads of {heads}", heads % groups == 0, groups),
-    ]
-    for expected, holds, got in rules:
-        if not holds:
-            remedy = "Pass GPT(depth=4), which sets the rest, or sizes that fit."
-            raise checks.bad_value("models.GPT", expected=expected, got=got, remedy=remedy)

@@ -75,3 +75,44 @@ def damped(
     """
     ridge = damp * moments.diagonal().mean().clamp_min(1e-12)
     return moments + ridge * torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
+
+
+@dataclass
+class Pairs(Gram):
+    """The same with what a layer is to return beside its inputs, so that it can be refitted."""
+
+    outputs: int = 0
+    cross: Float64[Tensor, "columns outputs"] = field(init=False)  # sums of x yᵀ
+    total_out: Float64[Tensor, " outputs"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing seen."""
+        super().__post_init__()
+        self.cross = torch.zeros(self.columns, self.outputs, dtype=torch.float64)
+        self.total_out = torch.zeros(self.outputs, dtype=torch.float64)
+
+    def add_pair(
+        self, x: Shaped[Tensor, "*rows columns"], y: Shaped[Tensor, "*rows outputs"]
+    ) -> None:
+        """Take in a batch of inputs and of what is to come out.
+
+        Raises:
+            ValueError: numbers that are not finite.
+        """
+        self.add(x)
+        x, y = x.reshape(-1, self.columns).double(), y.reshape(-1, self.outputs).double()
+        self.cross, self.total_out = self.cross.to(x.device), self.total_out.to(x.device)
+        self.cross += x.T @ y
+        self.total_out += y.sum(0)
+
+    def cross_moments(self) -> Float64[Tensor, "columns outputs"]:
+        """Return the mean of x yᵀ."""
+        return self.cross / max(1, self.rows)
+
+    def cross_covariance(self) -> Float64[Tensor, "columns outputs"]:
+        """Return the mean of (x - mean)(y - mean)ᵀ."""
+        return self.cross_moments() - self.means()[:, None] * self.means_out()
+
+    def means_out(self) -> Float64[Tensor, " outputs"]:
+        """Return the mean of y."""
+        return self.total_out / max(1, self.rows)

@@ -87,7 +87,7 @@ def count(rows: Rows) -> int:
     return len(tensors(rows)[0])
 
 
-def take(rows: Rows, part: slice) -> Rows:
+def take(rows: Rows, part: slice | Tensor) -> Rows:
     """Return some of the rows, in the form of all.
 
     Example:
@@ -97,6 +97,21 @@ def take(rows: Rows, part: slice) -> Rows:
     if isinstance(rows, Mapping):
         return {name: x[part] for name, x in rows.items()}
     return rows[part]
+
+
+def shortened(rows: Rows) -> Rows | None:
+    """Return texts or series one place shorter, or None where rows have no such axis.
+
+    Example:
+        >>> shortened(torch.zeros(2, 9, 4)).shape
+        torch.Size([2, 8, 4])
+    """
+    long = all(x.ndim in (2, 3) and x.shape[1] > 2 for x in tensors(rows))
+    if not long or any(x.ndim == 2 and x.is_floating_point() for x in tensors(rows)):
+        return None
+    if isinstance(rows, Mapping):
+        return {name: x[:, :-1] for name, x in rows.items()}
+    return rows[:, :-1]
 
 
 def batches(rows: Rows, at_once: int = AT_ONCE) -> Iterator[Rows]:

@@ -1,6 +1,7 @@
 """What every kind of pruning returns: the smaller model, and what was done where."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -17,6 +18,7 @@ class Pruned(Result):
     parameters: int  # that are left; zeros count where they are stored
     left: Mapping[str, str]  # parts left whole -> why
     notes: tuple[str, ...]  # what a reader of the figures should know
+    steps: tuple[Mapping[str, Any], ...] = ()  # what `prune.load` is to do again
 
     def facts(self) -> dict[str, str]:
         """Return what is left of the parameters, how many parts were left whole, and the notes."""
