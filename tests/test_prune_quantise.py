@@ -117,7 +117,7 @@ def test_outputs_are_bit_equal_after_a_file_a_copy_and_a_move(bias, tmp_path):
     save_file(quantised.state_dict(), tmp_path / "q.safetensors")
 
     again = copy.deepcopy(model)
-    int8.place(again, int8.shapes(quantised))
+    again = int8.placed(again, int8.shapes(quantised))
     again(x)  # what is packed before the weights come must not be used after
     again.load_state_dict(load_file(tmp_path / "q.safetensors"))
 

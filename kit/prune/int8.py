@@ -84,26 +84,31 @@ class Int8Linear(nn.Module):
         return super()._apply(fn, recurse)
 
 
-def place(model: nn.Module, shapes: Mapping[str, tuple[int, int, bool]]) -> None:
+def placed(model: nn.Module, shapes: Mapping[str, tuple[int, int, bool]]) -> nn.Module:
     """Put empty layers in the place of linear ones, in place; their state is to be loaded.
 
     Args:
         model: of which they are parts.
         shapes: name -> columns of the inputs, of the outputs, and whether there is a bias.
+
+    Returns:
+        The model, or the new layer where it is the model.
     """
+    around = nn.ModuleDict({"model": model})  # so that a model that is one layer has a parent
     for name, (n_in, n_out, bias) in shapes.items():
-        above, _, own = name.rpartition(".")
-        parent = model.get_submodule(above)
-        new = Int8Linear(n_in, n_out, bias=bias)
-        new.train(parent.get_submodule(own).training)
-        parent.register_module(own, new)
+        above, _, own = f"model.{name}".rstrip(".").rpartition(".")
+        parent = around.get_submodule(above)
+        old = parent.get_submodule(own)
+        new = Int8Linear(n_in, n_out, bias=bias).train(old.training)
+        parent.register_module(own, new.to(next(old.parameters()).device))
         if isinstance(parent, nn.TransformerEncoderLayer):
             # else its fused kernel would read all weights as floats and pass this layer by
             parent.activation_relu_or_gelu = 0
+    return around["model"]
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, int, bool]]:
-    """Return the shapes of all such layers of a model, as `place` takes them.
+    """Return the shapes of all such layers of a model, as `placed` takes them.
 
     Example:
         >>> shapes(nn.Sequential(Int8Linear(3, 2, bias=True)))

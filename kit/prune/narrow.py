@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from kit.prune.lockstep import Lockstep
 from kit.prune.rebuild import Kept
 from kit.prune.trace import CannotTrace, Traced, trace
 
-Build = Callable[[nn.Module, Kept], nn.Module | None]
+Build = Callable[[nn.Module, Kept, Rows], nn.Module | None]
 Counts = Callable[[Family], int]
 
 
@@ -61,10 +60,10 @@ def narrow(model: nn.Module, rows: Rows, *, counts: Counts, method: str, where: 
     kept, short = _blanked(work, rows, traced, built, method, where)
     done = Done(work, left={**traced.left, **odd}, short=short)
     if kept:
-        smaller = build(work, kept)
+        smaller = build(work, kept, rows)
         assert smaller is not None  # it was built once before
         done.model = smaller
-        done.steps = [_step(built, rows, build)]
+        done.steps = [_step(kept, rows, build)]
     done.table = [
         {"part": family.part, "kind": "heads" if family.heads else "neurons"}
         | {"units": family.heads or family.units, "kept": _count(family, n)}
@@ -103,32 +102,30 @@ def buildable(
     Returns:
         The families that can lose units with how many stay, how to build, and what cannot and why.
     """
-    graph: Build = partial(_same_graph, rows=rows)
-    own: Build = partial(_same_class, rows=rows)
     if not counts:
-        return {}, own, {}
+        return {}, _same_class, {}
     trial = copy.deepcopy(model)
     kept = {family: torch.arange(n) for family, n in counts.items()}
     choose.blank(trial, kept)
-    for build in (own, graph):
-        if build(trial, kept) is not None:
+    for build in BUILDS.values():
+        if build(trial, kept, rows) is not None:
             return dict(counts), build, {}
     able, why = {}, {}
     for family, n in counts.items():
         trial = copy.deepcopy(model)
         choose.blank(trial, one := {family: torch.arange(n)})
-        if own(trial, one) is None:
+        if _same_class(trial, one, rows) is None:
             why[f"input of {family.part}"] = "sizes in the forward do not follow, nor in its graph"
         else:
             able[family] = n
-    return able, own, why
+    return able, _same_class, why
 
 
-def _same_class(model: nn.Module, kept: Kept, *, rows: Rows) -> nn.Module | None:
+def _same_class(model: nn.Module, kept: Kept, rows: Rows) -> nn.Module | None:
     return rebuild.in_class(model, kept, _same(model, rows))
 
 
-def _same_graph(model: nn.Module, kept: Kept, *, rows: Rows) -> nn.Module | None:
+def _same_graph(model: nn.Module, kept: Kept, rows: Rows) -> nn.Module | None:
     return rebuild.as_graph(model, kept, rows, _same(model, rows))
 
 
@@ -152,18 +149,20 @@ def _probes(model: nn.Module, rows: Rows) -> list[Rows]:
     return probes
 
 
-def _step(counts: Mapping[Family, int], rows: Rows, build: Build) -> dict[str, Any]:
-    """Return what JSON can hold of how a model was made smaller; which units went is no matter."""
-    names = list(rows) if isinstance(rows, Mapping) else None
+BUILDS = {"class": _same_class, "graph": _same_graph}
+
+
+def _step(kept: Kept, rows: Rows, build: Build) -> dict[str, Any]:
+    """Return what JSON can hold of how a model was made smaller."""
     example = [
         {"shape": list(x.shape[1:]), "dtype": str(x.dtype).removeprefix("torch.")}
         for x in inputs.tensors(rows)
     ]
     return {
         "at": "",
-        "as": "class" if build.func is _same_class else "graph",  # type: ignore[attr-defined]
-        "units": {family.key: n for family, n in counts.items()},
-        "names": names,
+        "as": next(name for name, each in BUILDS.items() if each is build),
+        "units": {family.key: units.tolist() for family, units in kept.items()},
+        "names": list(rows) if isinstance(rows, Mapping) else None,
         "example": example,
     }
 

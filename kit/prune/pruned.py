@@ -1,12 +1,16 @@
 """What every kind of pruning returns: the smaller model, and what was done where."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from kit.base.numbers import short
 from kit.base.results import Result, result
+
+Step = Mapping[str, Any]  # what JSON can hold of how a model came to its shape
+STEPS: WeakKeyDictionary[nn.Module, tuple[Step, ...]] = WeakKeyDictionary()
 
 
 @result
@@ -18,7 +22,6 @@ class Pruned(Result):
     parameters: int  # that are left; zeros count where they are stored
     left: Mapping[str, str]  # parts left whole -> why
     notes: tuple[str, ...]  # what a reader of the figures should know
-    steps: tuple[Mapping[str, Any], ...] = ()  # what `prune.load` is to do again
 
     def facts(self) -> dict[str, str]:
         """Return what is left of the parameters, how many parts were left whole, and the notes."""
@@ -36,3 +39,13 @@ def parameters(model: nn.Module) -> int:
         8
     """
     return sum(weight.numel() for weight in model.parameters())
+
+
+def steps_of(model: nn.Module) -> tuple[Step, ...]:
+    """Return the steps by which a model came to its shape, from the first model that was pruned."""
+    return STEPS.get(model, ())
+
+
+def remember(model: nn.Module, before: nn.Module, steps: Iterable[Step] = ()) -> None:
+    """Note by which steps a model came from another, for `prune.save`."""
+    STEPS[model] = (*steps_of(before), *steps)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kit.base import checks, modes
 from kit.prune import inputs, int8, products, second_order
 from kit.prune.gram import Gram, damped
-from kit.prune.pruned import Pruned, parameters
+from kit.prune.pruned import Pruned, parameters, remember
 from kit.prune.second_order import Matrix
 
 WHERE = "prune.quantise"
@@ -65,7 +65,11 @@ def quantise(model: nn.Module, calibration: inputs.Rows, *, bits: int = 8) -> Pr
             row, states[seen.name] = _rounded(seen.layer, seen.grams[0], bits)
             rows.append({"layer": seen.name, "bits": bits, **row})
     left |= products.unreached(layers, set(states))
-    new = _placed(new, states)
+    shapes = {n: (*each["codes"].shape[::-1], "bias" in each) for n, each in states.items()}
+    new = int8.placed(new, shapes)
+    for name, state in states.items():
+        new.get_submodule(name).load_state_dict(state)
+    remember(new, model, [{"as": "int8", "layers": shapes}])
     sizes = [(row["rows"], states[row["layer"]]["codes"].shape[1]) for row in rows]
     return Pruned(
         table=pd.DataFrame(rows, columns=["layer", "bits", "output_error", "rows"]),
@@ -144,22 +148,6 @@ def _compensated(
 
 def _grid(matrix: Matrix, steps: Float64[Tensor, " out"], most: int) -> Codes:
     return (matrix / steps[:, None]).round().clamp(-most, most)
-
-
-def _placed(model: nn.Module, states: dict[str, dict[str, Tensor]]) -> nn.Module:
-    """Return the model with layers in int8, itself where it is no such layer."""
-    around = nn.ModuleDict({"model": model})  # so that a model that is one layer has a parent
-    int8.place(
-        around,
-        {
-            f"model.{name}".rstrip("."): (*state["codes"].shape[::-1], "bias" in state)
-            for name, state in states.items()
-        },
-    )
-    for name, state in states.items():
-        layer = around.get_submodule(f"model.{name}".rstrip("."))
-        layer.to(state["codes"].device).load_state_dict(state)
-    return around["model"]
 
 
 def _notes(model: nn.Module, bits: int) -> tuple[str, ...]:

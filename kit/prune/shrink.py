@@ -15,7 +15,7 @@ from kit.prune.families import Family
 from kit.prune.inputs import Rows
 from kit.prune.mixed import mixed
 from kit.prune.narrow import Done, narrow
-from kit.prune.pruned import Pruned, parameters
+from kit.prune.pruned import Pruned, parameters, remember
 
 WHERE = "prune.shrink"
 WHAT = ("neurons", "heads", "heads+ffn", "layers", "auto")
@@ -126,6 +126,7 @@ def _told(model: nn.Module, done: Done, recover: int) -> Pruned:
         notes.append(f"fewer rows than columns: a ridge decides; {done.short:,} rows would do")
     if recover:
         notes.append(f"{recover} steps of distillation")
+    remember(done.model, model, done.steps)
     return Pruned(
         table=pd.DataFrame(done.table, columns=_columns(done.table)),
         model=done.model.train(model.training),
@@ -133,7 +134,6 @@ def _told(model: nn.Module, done: Done, recover: int) -> Pruned:
         parameters=parameters(done.model),
         left=done.left,
         notes=tuple(notes),
-        steps=tuple(done.steps),
     )
 
 

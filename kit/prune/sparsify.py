@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kit.base import checks, modes
 from kit.prune import inputs, masks, products, second_order
 from kit.prune.gram import Gram, damped
-from kit.prune.pruned import Pruned, parameters
+from kit.prune.pruned import Pruned, parameters, remember
 from kit.prune.second_order import Matrix, Moments
 
 WHERE = "prune.sparsify"
@@ -93,6 +93,7 @@ def sparsify(
             sizes += [(seen.grams[0].rows, seen.grams[0].columns)]
     left |= products.unreached(layers, {row["layer"] for row in rows})
     notes = products.short_note(sizes, calibration)
+    remember(new, model)
     is_real = pattern == "2:4" and _with_kernels(new, [row["layer"] for row in rows])
     return Pruned(
         table=pd.DataFrame(rows, columns=COLUMNS),
