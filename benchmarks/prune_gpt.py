@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from kit import models, prune, text
 from kit.base import modes
 
-WINDOWS, CALIBRATION = 64, 64  # of validation files, and of training files
+WINDOWS, CALIBRATION = 64, 256  # of validation files, and of training files
+FEW = 64  # of the latter, where every layer is computed many times over
 BATCH = 16  # texts at once where latency is measured
 RECOVERY = 60  # steps
 METHODS = ("obs", "activation", "magnitude")
@@ -31,14 +32,14 @@ SPEED_BAR = 0.95  # of the parameter ratio
 
 HEADS = f"""\
 `models.load_gpt()`; loss on {WINDOWS} windows of 256 bytes of validation files, calibration
-{CALIBRATION} windows of training files. `excess_nats`: per byte, above dense. `recover`: steps of
-training afterwards, on the calibration windows, towards what the dense model says.
-`speedup_per_ratio`: speed-up at {BATCH} texts of 256 bytes (below), by the dense model's parameters
+{CALIBRATION} windows of training files ({FEW} for layers and auto). `excess_nats`: per byte, above
+dense. `recover`: steps of training afterwards, on the calibration windows, towards what the dense
+model says. `speedup_per_ratio`: speed-up at {BATCH} texts of 256 bytes (below), by the dense model's parameters
 over those that are left. Torch-Pruning: {{}}."""
-WEIGHTS = """\
+WEIGHTS = f"""\
 Half of the weights of every linear layer at zero; nothing is faster for it. Wanda and SparseGPT are
 our own plain renderings of the papers (`benchmarks/prune_peers.py`), through whose hands the model
-goes block by block, as there."""
+goes block by block, as there. Calibration: {FEW} windows for everyone."""
 LATENCY = f"""\
 {BATCH} texts of 256 bytes at once, float32. `speedup`: as above, by CPU time within a round."""
 
@@ -97,7 +98,8 @@ def by_parts(judge: Judge, *, is_quick: bool) -> tuple[pd.DataFrame, dict[str, n
     """Shrink by every method; return the losses, and the models by name."""
     rows, smaller = [], {}
     for told in _shrinkings(is_quick=is_quick):
-        pruned = prune.shrink(judge.model, judge.calibration, **told)
+        rows = judge.calibration[: FEW if told["what"] in DEEP else None]
+        pruned = prune.shrink(judge.model, rows, **told)
         name = f"{told['what']} {told['keep']:g} {told['method']}"
         smaller |= {} if told["recover"] else {name: pruned.model}
         excess = judge.nats(pruned.model) - judge.dense
@@ -147,12 +149,12 @@ def sparse(judge: Judge, pattern: str, *, is_quick: bool) -> Iterator[tuple[str,
         told = {"amount": 0.5, "pattern": pattern, "method": method}
         yield (
             f"prune.sparsify {method}",
-            prune.sparsify(judge.model, judge.calibration, **told).model,
+            prune.sparsify(judge.model, judge.calibration[:FEW], **told).model,
         )
     for name, render in prune_peers.renderings(pattern).items():
         twin = copy.deepcopy(judge.model)
         blocks = list(twin.blocks)[:1] if is_quick else list(twin.blocks)
-        run = partial(in_batches, twin, judge.calibration)
+        run = partial(in_batches, twin, judge.calibration[:FEW])
         yield name, prune_peers.by_blocks(twin, blocks, run, render)
 
 

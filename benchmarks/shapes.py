@@ -195,4 +195,4 @@ WITH_HEADS = (
     "nn.TransformerEncoder",
     "norms in odd places",
 )  # and rows that have a length
-WITH_LAYERS = ("residual MLP", "gated MLP", *WITH_HEADS[:4])  # blocks that add to their input
+WITH_LAYERS = ("gated MLP", *WITH_HEADS[:4])  # blocks that add to their input

@@ -196,6 +196,9 @@ class TorchEncoder(nn.Module):
         self.embed = nn.Embedding(VOCABULARY, 32)
         layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2)
+        for weight in self.encoder.parameters():  # else both layers are the same
+            if weight.ndim > 1:
+                nn.init.xavier_uniform_(weight)
         self.head = nn.Linear(32, 4)
 
     def forward(self, tokens):
