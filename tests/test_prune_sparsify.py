@@ -480,8 +480,9 @@ def test_activations_are_looked_at_in_batches_and_no_further_than_the_layer():
 
     sparsify(model, drawn(150, 6), amount=0.5)
 
-    # once to see the order; the first layer is passed by once, for the third, and for the fourth
-    assert sizes == [64, 64, *[64, 64, 22] * 2]
+    # two rows to see that the model takes them, one batch to see the order; the first layer is
+    # passed by once, for the third, and for the fourth
+    assert sizes == [2, 2, 64, 64, *[64, 64, 22] * 2]
 
 
 @pytest.mark.gpu
@@ -552,14 +553,16 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 def test_activations_that_are_not_finite_are_refused():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    model[0].bias.data[0] = torch.nan
+    x = drawn(5, 2)
+    x[4, 0] = 3e38  # overflows in the first layer
+    model[0].weight.data[:] = 2
     expected = (
         "prune.sparsify: expected a model whose activations are finite, got NaN or infinity inside "
         "it. Look for the layer with train.evaluate on the same rows, or use float32."
     )
 
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
-        sparsify(model, drawn(5, 2), amount=0.5)
+        sparsify(model, x, amount=0.5)
 
 
 def test_live_masks_are_refused_with_what_makes_them_final():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.base import checks
+from kit.base.modes import evaluating
 
 Rows = Tensor | Mapping[str, Tensor]  # for model(rows), or for model(**rows)
 AT_ONCE = 64  # rows that a model is shown together
@@ -24,7 +25,8 @@ def check(where: str, model: Any, calibration: Any) -> None:
     Raises:
         TypeError: no module; neither a tensor nor tensors by name.
         ValueError: no weights, or quantised ones; no rows, rows of differing number, rows that are
-            not finite, or on another device than the model.
+            not finite, or on another device than the model; rows that the model does not take, or
+            for which it returns what is not finite.
     """
     _check_model(where, model)
     if not tensors(calibration) or not all(isinstance(x, Tensor) for x in tensors(calibration)):
@@ -58,6 +60,7 @@ def check(where: str, model: Any, calibration: Any) -> None:
                 got=checks.Described(f"{int((~x.isfinite()).sum()):,} that are not"),
                 remedy="Fill or drop those rows first: clean.apply.",
             )
+    _check_taken(where, model, calibration)
 
 
 def check_fraction(where: str, name: str, value: Any, *, remedy: str) -> None:
@@ -141,6 +144,28 @@ def first(output: Any) -> Tensor:
 def outputs(model: nn.Module, rows: Rows) -> Tensor:
     """Return the outputs for all rows; the caller decides on mode and gradients."""
     return torch.cat([call(model, part) for part in batches(rows)])
+
+
+def _check_taken(where: str, model: nn.Module, rows: Rows) -> None:
+    few = take(rows, slice(2))
+    try:
+        with evaluating(model):
+            out = call(model, few)
+    except Exception as error:  # a forward raises what it likes
+        shapes = ", ".join(str(tuple(x.shape)) for x in tensors(few))
+        raise checks.bad_value(
+            where,
+            expected="calibration that the model takes",
+            got=checks.Described(f"rows of shape {shapes}: {str(error).splitlines()[0][:120]}"),
+            remedy="Pass rows as you pass them to the model.",
+        ) from error
+    if isinstance(out, Tensor) and not out.isfinite().all():
+        raise checks.bad_value(
+            where,
+            expected="a model that returns finite numbers",
+            got=checks.Described("NaN or infinity"),
+            remedy="Look for the layer where they begin, or use float32.",
+        )
 
 
 def _check_model(where: str, model: Any) -> None:
