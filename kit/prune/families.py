@@ -95,7 +95,8 @@ class Settled:
             roots = _in_order(self._live_on(uses[0].columns))
             roots = roots[members[roots] == member]
             if len(roots) < 2 or not self._even(uses, roots):
-                self._fix(uses[0].labels, "its units are one, or of different sizes")
+                for use in uses:
+                    self._fix(use.labels, "its units are one, or of different sizes")
                 continue
             axes = self._axes(members, member, roots)
             part = self.found.names[uses[0].columns]
@@ -139,16 +140,29 @@ class Settled:
 
     def left(self) -> dict[str, str]:
         """Return what is never removed -> why, where a reader would ask."""
-        why = {}
-        for labels, reason in reversed(self.labels.reasons):
-            if reason is not None:
-                why |= dict.fromkeys(self.alone[labels].tolist(), reason)
+        why, told = self._reasons(), set()
         left: dict[int, list[str]] = {}
         for use in self.found.uses:
-            root = int(self.alone[use.labels[0]])
-            if root in why and not self.live[use.labels[0]]:
-                left.setdefault(root, []).append(self.found.names[use.columns])
-        return {_several(parts): why[root] for root, parts in left.items()}
+            roots = self.alone[use.labels].tolist()
+            told |= set(roots)
+            odd = [root for root in roots if root in why]
+            if odd:
+                left.setdefault(odd[0], []).append(self.found.names[use.columns])
+        parts = {_several(parts): why[root] for root, parts in left.items()}
+        for (name, _), labels in self.labels.all():  # what no product reads
+            for root in set(self.alone[labels].tolist()) & why.keys() - told:
+                owner = name.rpartition(".")[0]
+                parts.setdefault(f"weights of {owner}" if owner else name, why[root])
+        return parts
+
+    def _reasons(self) -> dict[int, str]:
+        """Return the roots of what is never removed -> why, the first reason that was given."""
+        self._look()
+        why: dict[int, str] = {}
+        for labels, reason in reversed(self.labels.reasons):
+            if reason is not None:
+                why |= dict.fromkeys(self.alone[labels[~self.live[labels]]].tolist(), reason)
+        return why
 
 
 def _vector(labels: Tensor, axis: int) -> Tensor:

@@ -47,10 +47,18 @@ def rebuilt(
     root.model = smaller
     for node in graph.nodes:
         writer.rewrite(node)
-        if node.op == "get_attr" and not node.target.startswith("model."):
-            setattr(root, node.target, getattr(traced.graph, node.target))
+        if node.op == "get_attr":
+            _lend(root, node.target, traced.graph)
     names = tuple(rows) if isinstance(rows, Mapping) else None
     return Rebuilt(fx.GraphModule(root, graph), names)
+
+
+def _lend(root: nn.Module, target: str, graph: fx.GraphModule) -> None:
+    """Give the root what only the graph has: numbers that the forward writes out."""
+    path, _, name = target.rpartition(".")
+    part = root.get_submodule(path)
+    if not hasattr(part, name):
+        setattr(part, name, getattr(graph.get_submodule(path), name))
 
 
 class _Writer:

@@ -1,6 +1,6 @@
 """Labels for the places of every weight, and which of them can only be removed together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -31,6 +31,11 @@ class Labels:
     def along(self, axis: Axis) -> Int64[Tensor, " places"]:
         """Return the labels of the places along an axis."""
         return torch.arange(self.starts[axis], self.starts[axis] + self._lengths[axis])
+
+    def all(self) -> Iterator[tuple[Axis, Int64[Tensor, " places"]]]:
+        """Yield each axis with the labels of the places along it."""
+        for axis in self.starts:
+            yield axis, self.along(axis)
 
     def axis_of(self, labels: Int64[Tensor, " places"]) -> Axis | None:
         """Return the axis of which these are all the places in order, or None."""

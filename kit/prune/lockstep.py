@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from kit.prune.gram import Gram, Pairs
-from kit.prune.inputs import Rows, arguments, batches
+from kit.prune.inputs import AT_ONCE, Rows, arguments, batches, count
 from kit.prune.rules import Use, Window
 
 WINDOWS = 4096  # of a convolution, looked at in a batch
@@ -21,19 +21,25 @@ PASSING = ("dropout", "contiguous", "clone", "view", "reshape", "_unsafe_view")
 class Lockstep:
     """Both graphs, node by node, over all rows: what is still to be read is in memory, no more."""
 
-    def __init__(self, graph: fx.GraphModule, rows: Rows, *, where: str) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, rows: Rows, *, at_once: int | None, where: str
+    ) -> None:
         """Take the graph of the copy as it is now for that of the original.
 
         Args:
             graph: of the copy, whose weights will change.
             rows: the calibration.
+            at_once: rows, where it is a graph for just so many; some may be left over.
             where: the public function that asks, for errors.
         """
-        self.where, self.rows = where, rows
-        self.copy = _Machine(graph, rows)
+        self.where = where
+        parts = batches(rows, at_once or AT_ONCE)
+        self.parts = [part for part in parts if at_once in (None, count(part))]
+        self.masks = [_mask(part) for part in self.parts]
+        self.copy = _Machine(graph, self.parts)
         with warnings.catch_warnings():  # of torch's own copying
             warnings.simplefilter("ignore", FutureWarning)
-            self.original = _Machine(copy.deepcopy(graph), rows)
+            self.original = _Machine(copy.deepcopy(graph), self.parts)
         self.twins = dict(zip(graph.graph.nodes, self.original.module.graph.nodes, strict=True))
 
     def run(self, at: Callable[[fx.Node], None], last: fx.Node) -> None:
@@ -62,12 +68,14 @@ class Lockstep:
         """
         total, other = self._stream(use.node)
         pairs = None
-        for env, true in zip(self.copy.envs, self.original.envs, strict=True):
+        both = zip(self.copy.envs, self.original.envs, self.masks, strict=True)
+        for env, true, mask in both:
             wanted = self.original.value(self.twins[total], true)
             if other is not None:
                 wanted = wanted - env[other]
             x = columns_of(env[use.source], use.window)
             y = wanted if use.window is None else _sampled(wanted.flatten(2).transpose(1, 2))
+            x, y = _told(x, mask), _told(y, mask)
             pairs = pairs or Pairs(x.shape[-1], self.where, outputs=y.shape[-1])
             pairs.add_pair(x, y)
         assert pairs is not None
@@ -76,11 +84,11 @@ class Lockstep:
     def grams(self, uses: Sequence[Use]) -> dict[str, Gram]:
         """Return what the copy gives these products, which may stand anywhere, from the start."""
         grams: dict[str, Gram] = {}
-        machine, waiting = _Machine(self.copy.module, self.rows), {use.node for use in uses}
+        machine, waiting = _Machine(self.copy.module, self.parts), {use.node for use in uses}
         for node in machine.module.graph.nodes:
             for use in (use for use in uses if use.node is node):
-                for env in machine.envs:
-                    x = columns_of(env[use.source], use.window)
+                for env, mask in zip(machine.envs, self.masks, strict=True):
+                    x = _told(columns_of(env[use.source], use.window), mask)
                     grams.setdefault(use.weight, Gram(x.shape[-1], self.where)).add(x)
             waiting.discard(node)
             if not waiting:
@@ -106,11 +114,11 @@ class Lockstep:
 class _Machine(fx.Interpreter):
     """One graph, computed node by node for several batches."""
 
-    def __init__(self, graph: fx.GraphModule, rows: Rows) -> None:
+    def __init__(self, graph: fx.GraphModule, parts: Sequence[Rows]) -> None:
         super().__init__(graph)
         inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
         self.envs: list[dict[fx.Node, Any]] = [
-            dict(zip(inputs, arguments(part), strict=True)) for part in batches(rows)
+            dict(zip(inputs, arguments(part), strict=True)) for part in parts
         ]
 
     @torch.no_grad()
@@ -129,6 +137,17 @@ class _Machine(fx.Interpreter):
             return env[node]
         self.env = env | {each: self.value(each, env) for each in node.all_input_nodes}
         return self.run_node(node)
+
+
+def _mask(rows: Rows) -> Tensor | None:
+    """Return which tokens are text, where the rows say so as transformers do."""
+    mask = rows.get("attention_mask") if isinstance(rows, Mapping) else None
+    return mask.bool() if mask is not None and mask.ndim == 2 else None
+
+
+def _told(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the rows of tokens that are text: what fills up short texts has nothing to say."""
+    return x[mask] if mask is not None and x.shape[:-1] == mask.shape else x
 
 
 def columns_of(x: Tensor, window: Window | None) -> Tensor:

@@ -1,6 +1,7 @@
 """Remove units from a model, or from the parts of it that a graph can hold."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from kit.prune.trace import CannotTrace, Traced, trace
 
 Build = Callable[[nn.Module, Kept, Rows], nn.Module | None]
 Counts = Callable[[Family], int]
+NO_SIZES = "sizes in the forward do not follow, nor in its graph"
 
 
 @dataclass
@@ -58,11 +60,12 @@ def narrow(model: nn.Module, rows: Rows, *, counts: Counts, method: str, where: 
     wanted = {family: n for family, n in wanted.items() if n < family.units}
     built, build, odd = buildable(model, rows, traced, wanted)
     kept, short = _blanked(work, rows, traced, built, method, where)
-    done = Done(work, left={**traced.left, **odd}, short=short)
+    smaller = build(work, kept, rows) if kept else work
+    if smaller is None:  # it was built with units kept elsewhere, so units are told by their places
+        odd |= {f"input of {family.part}": NO_SIZES for family in built}
+        return Done(copy.deepcopy(model), left={**traced.left, **odd})
+    done = Done(smaller, left={**traced.left, **odd}, short=short)
     if kept:
-        smaller = build(work, kept, rows)
-        assert smaller is not None  # it was built once before
-        done.model = smaller
         done.steps = [_step(kept, rows, build)]
     done.table = [
         {"part": family.part, "kind": "heads" if family.heads else "neurons"}
@@ -84,8 +87,10 @@ def _blanked(
     method: str,
     where: str,
 ) -> tuple[Kept, int]:
-    side = Lockstep(traced.graph, rows, where=where) if method != "magnitude" else None
-    if method != "obs" or side is None:
+    if method == "magnitude":
+        return choose.largest(work, counts), 0
+    side = Lockstep(traced.graph, rows, at_once=traced.at_once, where=where)
+    if method == "activation":
         return choose.largest(work, counts, side), 0
     surgeon = choose.Surgeon(work, counts, side)
     surgeon.operate(traced.uses)
@@ -105,7 +110,7 @@ def buildable(
     if not counts:
         return {}, _same_class, {}
     trial = copy.deepcopy(model)
-    kept = {family: torch.arange(n) for family, n in counts.items()}
+    kept = {family: _spread(family.units, n) for family, n in counts.items()}
     choose.blank(trial, kept)
     for build in BUILDS.values():
         if build(trial, kept, rows) is not None:
@@ -113,12 +118,20 @@ def buildable(
     able, why = {}, {}
     for family, n in counts.items():
         trial = copy.deepcopy(model)
-        choose.blank(trial, one := {family: torch.arange(n)})
+        choose.blank(trial, one := {family: kept[family]})
         if _same_class(trial, one, rows) is None:
-            why[f"input of {family.part}"] = "sizes in the forward do not follow, nor in its graph"
+            why[f"input of {family.part}"] = NO_SIZES
         else:
             able[family] = n
     return able, _same_class, why
+
+
+def _spread(units: int, n: int) -> Tensor:
+    """Return `n` places without the first and the last: what asks for places is found out so."""
+    gone = torch.linspace(0, units - 1, units - n).round().long()
+    stays = torch.ones(units, dtype=torch.bool)
+    stays[gone] = False
+    return stays.nonzero()[:, 0]
 
 
 def _same_class(model: nn.Module, kept: Kept, rows: Rows) -> nn.Module | None:
@@ -177,14 +190,24 @@ def _part_by_part(
         path, part = waiting.pop(0)
         if not any(True for _ in part.parameters()):
             continue
-        given = _given(work, part, rows)
+        given = None if _shares(work, part) else _given(work, part, rows)
         if given is None:  # it is not called, or not with one tensor: its parts may be
             waiting = [(f"{path}.{name}", child) for name, child in part.named_children()] + waiting
             continue
         one = narrow(part, given, counts=counts, method=method, where=where)
-        work.set_submodule(path, one.model)
+        if one.table:
+            work.set_submodule(path, one.model)
         done.take(path, one)
     return done
+
+
+def _shares(model: nn.Module, part: nn.Module) -> bool:
+    """Tell whether weights of a part have other names elsewhere in the model."""
+    names = [
+        Counter(map(id, dict(every.named_parameters(remove_duplicate=False)).values()))
+        for every in (model, part)
+    ]
+    return any(names[0][weight] > n for weight, n in names[1].items())
 
 
 def _given(model: nn.Module, part: nn.Module, rows: Rows) -> Tensor | None:

@@ -81,6 +81,8 @@ def as_graph(model: nn.Module, kept: Kept, rows: Rows, same: Same) -> nn.Module 
             traced = trace(model, rows, lengths=lengths)
         except CannotTrace:
             continue
+        if traced.at_once:
+            continue  # it would be a model of so many rows
         ours = {family.key: family for family in traced.families}
         units = {ours[family.key]: units for family, units in kept.items()}
         smaller = rebuilt(traced, cut(model, kept), units, rows)

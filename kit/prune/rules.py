@@ -109,7 +109,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def apply(call: Call) -> Any:
     """Return the mark of a call's result, or a list of marks where the result is a list."""
-    if all(_empty(mark) for mark in call.marks.values()):
+    if call.out is None or all(_empty(mark) for mark in call.marks.values()):
         return None
     if call.name in RULES:
         return RULES[call.name](call)
@@ -310,6 +310,25 @@ def _batch_norm(call: Call) -> Mark:
     return labels
 
 
+@rule("prelu")
+def _prelu(call: Call) -> Mark:
+    (labels,) = call.activations("self")
+    slope = call.marks["weight"]
+    if labels is not None and isinstance(slope, Weight) and len(slope.axes[0]) > 1:
+        call.labels.tie(slope.axes[0], labels.movedim(1, -1)[(0,) * (labels.ndim - 1)])
+    return labels
+
+
+@rule("glu")
+def _glu(call: Call) -> Mark:
+    (labels,) = call.activations("self")
+    if labels is None:
+        return _unknown(call)
+    value, gate = labels.chunk(2, call.values["dim"])
+    call.labels.tie(value, gate)
+    return value
+
+
 @rule("layer_norm", "rms_norm", "group_norm", "instance_norm", "normalize")
 def _norm(call: Call) -> Mark:
     (labels,) = call.activations("input")
@@ -327,16 +346,19 @@ def _norm(call: Call) -> Mark:
 def _reduce(call: Call) -> Any:
     (labels,) = call.activations("self")
     dim = call.values.get("dim")
-    if labels is None or not isinstance(call.out, Tensor):
+    is_pair = not isinstance(call.out, Tensor)  # values, and where they were found
+    out = call.out[0] if is_pair else call.out
+    if labels is None or call.name in ("sort", "topk"):
         return _unknown(call)
     dims = range(labels.ndim) if dim in (None, []) else [dim] if isinstance(dim, int) else dim
     axes = [axis % labels.ndim for axis in dims]
     call.found.whole.append((labels, axes, _why(call)))
-    if call.out.ndim == labels.ndim:
+    if out.ndim == labels.ndim:
         keep = [slice(1) if i in axes else slice(None) for i in range(labels.ndim)]
     else:
         keep = [0 if i in axes else slice(None) for i in range(labels.ndim)]
-    return labels[tuple(keep)].expand(call.out.shape)
+    left = labels[tuple(keep)].expand(out.shape)
+    return [left, None] if is_pair else left
 
 
 POOLS = "max_pool avg_pool adaptive_avg_pool adaptive_max_pool"

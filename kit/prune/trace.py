@@ -16,7 +16,7 @@ from torch.export import Dim, export
 from kit.base.modes import evaluating
 from kit.prune import opaque, rules
 from kit.prune.families import Family, Settled
-from kit.prune.inputs import Rows, arguments, first, take
+from kit.prune.inputs import AT_ONCE, Rows, arguments, count, first, take
 from kit.prune.labels import Labels
 from kit.prune.rules import Call, Found, Use, Weight
 
@@ -32,6 +32,7 @@ class Traced:
     """A model's graph, and what can be removed from it."""
 
     graph: fx.GraphModule
+    at_once: int | None  # rows, where it is a graph for just so many
     families: tuple[Family, ...]  # in the order of computation
     uses: tuple[Use, ...]  # all products with weights, in order
     left: Mapping[str, str]  # what is never removed -> why, where a reader would ask
@@ -52,14 +53,12 @@ def trace(model: nn.Module, rows: Rows, *, lengths: bool = False) -> Traced:
         CannotTrace: the forward does what no graph can hold.
     """
     example = take(rows, slice(EXAMPLE))
-    try:
-        graph = graph_of(model, example, lengths=lengths)
-    except CannotTrace:
-        culprits = _culprits(model, example)
-        if not culprits or lengths:
-            raise
-        with opaque.sealed(model, culprits):
-            graph = graph_of(model, example, lengths=False)
+    graph = _graph(model, example, lengths=lengths)
+    at_once = None
+    if _is_fixed(graph, example):  # a forward that counts its rows, as len(x) does
+        example = take(rows, slice(AT_ONCE))
+        at_once = count(example)
+        graph = _graph(model, example, lengths=lengths)
     weights = {name: x for name, x in _held(model).items() if x.is_floating_point() and x.ndim}
     found = Found(Labels(weights))
     marker = _Marker(graph, found, weights)
@@ -67,6 +66,7 @@ def trace(model: nn.Module, rows: Rows, *, lengths: bool = False) -> Traced:
     settled = Settled(found)
     return Traced(
         graph=graph,
+        at_once=at_once,
         families=settled.families(),
         uses=tuple(found.uses),
         left=settled.left(),
@@ -74,6 +74,27 @@ def trace(model: nn.Module, rows: Rows, *, lengths: bool = False) -> Traced:
         roots=settled.roots,
         marks=marker.marks,
     )
+
+
+def _is_fixed(graph: fx.GraphModule, example: Rows) -> bool:
+    """Tell whether a graph is for just as many rows as it was made with."""
+    one = take(example, slice(1))
+    try:
+        with torch.no_grad():
+            return len(graph(*arguments(one))) != 1
+    except (RuntimeError, TypeError):
+        return True
+
+
+def _graph(model: nn.Module, example: Rows, *, lengths: bool) -> fx.GraphModule:
+    try:
+        return graph_of(model, example, lengths=lengths)
+    except CannotTrace:
+        culprits = _culprits(model, example)
+        if not culprits or lengths:
+            raise
+        with opaque.sealed(model, culprits):
+            return graph_of(model, example, lengths=False)
 
 
 def graph_of(model: nn.Module, example: Rows, *, lengths: bool) -> fx.GraphModule:
