@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from kit import models, prune, text
 from kit.base import modes
 
-WINDOWS, CALIBRATION = 64, 256  # of validation files, and of training files
-FEW = 64  # of the latter, where every layer is computed many times over
+WINDOWS, CALIBRATION = 64, 128  # of validation files, and of training files
+FEW = 32  # of the latter, where every layer is computed many times over
 BATCH = 16  # texts at once where latency is measured
 RECOVERY = 60  # steps
 METHODS = ("obs", "activation", "magnitude")
 PATTERNS = ("free", "2:4")
-DEEP = ("layers", "auto")
+DEEP = (("layers", 0.75), ("layers", 0.5), ("auto", 0.75))  # what, keep
 EXCESS_BARS = {(0.75, 0): 1 / 7, (0.5, 0): 1 / 4, (0.75, RECOVERY): 1 / 3, (0.5, RECOVERY): 1 / 3}
 WEIGHTS_BAR = 1.05  # of SparseGPT's excess
 SPEED_BAR = 0.95  # of the parameter ratio
@@ -98,7 +98,7 @@ def by_parts(judge: Judge, *, is_quick: bool) -> tuple[pd.DataFrame, dict[str, n
     """Shrink by every method; return the losses, and the models by name."""
     rows, smaller = [], {}
     for told in _shrinkings(is_quick=is_quick):
-        rows = judge.calibration[: FEW if told["what"] in DEEP else None]
+        rows = judge.calibration[: None if told["what"] == "heads+ffn" else FEW]
         pruned = prune.shrink(judge.model, rows, **told)
         name = f"{told['what']} {told['keep']:g} {told['method']}"
         smaller |= {} if told["recover"] else {name: pruned.model}
@@ -114,8 +114,8 @@ def _shrinkings(*, is_quick: bool) -> Iterator[dict[str, Any]]:
         told = {"what": "heads+ffn", "keep": keep}
         yield from ({**told, "method": method, "recover": 0} for method in METHODS)
         yield from ({**told, "method": each, "recover": recover} for each in ("obs", "magnitude"))
-        if not is_quick:
-            yield from ({**told, "what": each, "method": "obs", "recover": 0} for each in DEEP)
+    for what, keep in () if is_quick else DEEP:
+        yield {"what": what, "keep": keep, "method": "obs", "recover": 0}
 
 
 def peer_error(judge: Judge) -> str:

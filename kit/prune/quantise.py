@@ -99,7 +99,7 @@ def _reason(layer: nn.Module) -> str:
 def _rounded(layer: Any, gram: Gram, bits: int) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Round a layer's weights in place, and return its row of the table and its state in int8."""
     (weight,) = products.matrices(layer)
-    before = weight.double()
+    before = weight.to(torch.float64, copy=True)  # of a float64 weight as well
     is_biased = products.is_biased(layer)
     moments = gram.covariance() if is_biased else gram.second_moments()
     steps = _steps(before, gram.second_moments().diagonal(), bits)

@@ -122,7 +122,7 @@ class _Rule:
         zeros = numbers = 0
         for weight, gram in zip(products.matrices(layer), grams, strict=True):
             moments = gram.covariance() if is_moved else gram.second_moments()
-            before = weight.double()
+            before = weight.to(torch.float64, copy=True)  # of a float64 weight as well
             weight.copy_(self._pruned(before, moments, gram))
             change = before - weight.double()
             error += second_order.squared(change, moments)

@@ -91,7 +91,8 @@ def _example(step: Mapping[str, Any], like: Tensor) -> Rows:
     rows = []
     for each in step["example"]:
         dtype = getattr(torch, each["dtype"])
-        x = torch.randn(2, *each["shape"], generator=chance)
+        # between 0 and 1: a column of codes among numbers then says 0, which every table has
+        x = torch.rand(2, *each["shape"], generator=chance)
         rows.append(x.to(dtype) if dtype.is_floating_point else torch.ones_like(x, dtype=dtype))
     rows = [x.to(like.device) for x in rows]
     return dict(zip(step["names"], rows, strict=True)) if step["names"] else rows[0]
