@@ -220,6 +220,18 @@ def test_the_error_in_the_table_is_that_of_the_outputs_on_the_rows():
     assert pruned.table["rows"].tolist() == [300]
 
 
+def test_a_model_in_float64_is_pruned_as_in_float32():
+    model, x = mlp(16, 24, 4), mixed(200, 16) + 3.0
+
+    single = sparsify(model, x, amount=0.5)
+    double = sparsify(model.double(), x.double(), amount=0.5)
+
+    assert torch.allclose(double.model(x.double()), single.model(x).double(), rtol=1e-3, atol=1e-3)
+    errors = [each.table["output_error"].to_numpy() for each in (single, double)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-2)
+    assert errors[1].min() > 0
+
+
 def test_the_second_layer_is_fitted_to_what_the_pruned_first_one_gives():
     model, x = mlp(10, 16, 4, bias=False), mixed(200, 10)
 
