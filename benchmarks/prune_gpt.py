@@ -98,8 +98,8 @@ def by_parts(judge: Judge, *, is_quick: bool) -> tuple[pd.DataFrame, dict[str, n
     """Shrink by every method; return the losses, and the models by name."""
     rows, smaller = [], {}
     for told in _shrinkings(is_quick=is_quick):
-        rows = judge.calibration[: None if told["what"] == "heads+ffn" else FEW]
-        pruned = prune.shrink(judge.model, rows, **told)
+        shown = judge.calibration[: None if told["what"] == "heads+ffn" else FEW]
+        pruned = prune.shrink(judge.model, shown, **told)
         name = f"{told['what']} {told['keep']:g} {told['method']}"
         smaller |= {} if told["recover"] else {name: pruned.model}
         excess = judge.nats(pruned.model) - judge.dense
