@@ -34,8 +34,8 @@ HEADS = f"""\
 `models.load_gpt()`; loss on {WINDOWS} windows of 256 bytes of validation files, calibration
 {CALIBRATION} windows of training files ({FEW} for layers and auto). `excess_nats`: per byte, above
 dense. `recover`: steps of training afterwards, on the calibration windows, towards what the dense
-model says. `speedup_per_ratio`: speed-up at {BATCH} texts of 256 bytes (below), by the dense model's
-parameters over those that are left. Torch-Pruning: {{}}."""
+model says. `speedup_per_ratio`: speed-up at {BATCH} texts of 256 bytes (below), by the parameters
+of the dense model over those that are left. Torch-Pruning: {{}}."""
 WEIGHTS = f"""\
 Half of the weights of every linear layer at zero; nothing is faster for it. Wanda and SparseGPT are
 our own plain renderings of the papers (`benchmarks/prune_peers.py`), through whose hands the model
