@@ -1,6 +1,7 @@
 """A smaller model as a graph: for forwards whose sizes cannot be changed from outside."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -85,12 +86,14 @@ class _Writer:
         mark = self.marks.get(node)
         at = 2 if "unflatten" in str(node.target) else 1
         if isinstance(mark, Tensor):
-            sizes = list(node.args[at])  # type: ignore[arg-type]
-            first = node.args[1] % (mark.ndim - len(sizes) + 1) if at == 2 else 0  # type: ignore[operator]
+            sizes: list[Any] = list(node.args[at])  # type: ignore[arg-type]
+            first: Any = node.args[1] if at == 2 else 0
+            first %= mark.ndim - len(sizes) + 1
             for i, size in enumerate(sizes):
+                left = self.left(mark, i + first)
                 if isinstance(size, int) and size > 1:
-                    sizes[i] = self.left(mark, i + first)
-                elif isinstance(size, fx.Node) and self.left(mark, i + first) < mark.shape[i]:
+                    sizes[i] = left
+                elif isinstance(size, fx.Node) and left < mark.shape[i + first]:
                     sizes[i] = -1  # a product of sizes, of which one is the number of units
             node.update_arg(at, sizes)
 

@@ -40,7 +40,7 @@ class Lockstep:
         with warnings.catch_warnings():  # of torch's own copying
             warnings.simplefilter("ignore", FutureWarning)
             self.original = _Machine(copy.deepcopy(graph), self.parts)
-        self.twins = dict(zip(graph.graph.nodes, self.original.module.graph.nodes, strict=True))
+        self.twins = dict(zip(graph.graph.nodes, self.original.nodes, strict=True))
 
     def run(self, at: Callable[[fx.Node], None], last: fx.Node) -> None:
         """Compute up to `last`; before each node, `at` may change the copy's weights."""
@@ -84,8 +84,8 @@ class Lockstep:
     def grams(self, uses: Sequence[Use]) -> dict[str, Gram]:
         """Return what the copy gives these products, which may stand anywhere, from the start."""
         grams: dict[str, Gram] = {}
-        machine, waiting = _Machine(self.copy.module, self.parts), {use.node for use in uses}
-        for node in machine.module.graph.nodes:
+        machine, waiting = _Machine(self.copy.whole, self.parts), {use.node for use in uses}
+        for node in machine.nodes:
             for use in (use for use in uses if use.node is node):
                 for env, mask in zip(machine.envs, self.masks, strict=True):
                     x = _told(columns_of(env[use.source], use.window), mask)
@@ -116,6 +116,7 @@ class _Machine(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, parts: Sequence[Rows]) -> None:
         super().__init__(graph)
+        self.whole, self.nodes = graph, list(graph.graph.nodes)
         inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
         self.envs: list[dict[fx.Node, Any]] = [
             dict(zip(inputs, arguments(part), strict=True)) for part in parts
@@ -158,9 +159,9 @@ def columns_of(x: Tensor, window: Window | None) -> Tensor:
     x = F.pad(x, _padding(window)).unsqueeze(2) if one else F.pad(x, _padding(window))
     seen = F.unfold(
         x,
-        one + list(window.size),
-        stride=one + list(window.stride),
-        dilation=one + list(window.dilation),
+        (*one, *window.size),
+        stride=(*one, *window.stride),
+        dilation=(*one, *window.dilation),
     )
     return _sampled(seen.transpose(1, 2))
 

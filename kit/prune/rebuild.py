@@ -34,7 +34,7 @@ Same = Callable[[nn.Module], bool]
 
 def cut(model: nn.Module, kept: Kept) -> nn.Module:
     """Return a copy with its weights cut to the units that stay."""
-    axes = {}
+    axes: dict[Axis, Tensor] = {}
     for family, units in kept.items():
         stay = torch.cat([units, torch.tensor([-1])])
         axes |= {axis: torch.isin(each, stay).nonzero()[:, 0] for axis, each in family.axes.items()}
@@ -117,7 +117,7 @@ def _none(name: str) -> bool:
 
 def _cut(model: nn.Module, axes: Mapping[Axis, Tensor]) -> None:
     """Cut weights in place, and the sizes that their own layers keep."""
-    held = dict(model.named_parameters(remove_duplicate=False))
+    held: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     held |= dict(model.named_buffers(remove_duplicate=False))
     for name in dict.fromkeys(name for name, _ in axes):
         old = held[name]

@@ -174,7 +174,8 @@ def _linear(call: Call) -> Mark:
 
 @rule("mm", "matmul", "bmm")
 def _matmul(call: Call) -> Mark:
-    return _either(call, *[name for name in call.values if name in ("self", "mat2", "other")])
+    first, second = (name for name in call.values if name in ("self", "mat2", "other"))
+    return _either(call, first, second)
 
 
 @rule("addmm", "baddbmm")
@@ -354,7 +355,7 @@ def _reduce(call: Call) -> Any:
     axes = [axis % labels.ndim for axis in dims]
     call.found.whole.append((labels, axes, _why(call)))
     if out.ndim == labels.ndim:
-        keep = [slice(1) if i in axes else slice(None) for i in range(labels.ndim)]
+        keep: list[Any] = [slice(1) if i in axes else slice(None) for i in range(labels.ndim)]
     else:
         keep = [0 if i in axes else slice(None) for i in range(labels.ndim)]
     left = labels[tuple(keep)].expand(out.shape)
@@ -423,12 +424,13 @@ def _beside(call: Call, labels: Tensor, mark: Mark, shape: torch.Size) -> None:
     call.found.beside.append((labels, mark, shape, _untold(call)))
 
 
-def _unknown(call: Call) -> None:
+def _unknown(call: Call) -> Mark:
     for mark in call.marks.values():
         for each in mark if isinstance(mark, list) else [mark]:
             for labels in each.axes if isinstance(each, Weight) else [each]:
                 if isinstance(labels, Tensor):
                     call.labels.fix(labels, _no_rule(call))
+    return None
 
 
 def _no_rule(call: Call) -> str:
