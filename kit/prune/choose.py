@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor, fx, nn
 
 from kit.prune import obs
 from kit.prune.families import Family
-from kit.prune.gram import Gram
+from kit.prune.gram import Gram, exact
 from kit.prune.lockstep import Lockstep
 from kit.prune.rules import Use
 
@@ -61,7 +61,6 @@ class Surgeon:
             side: the copy and the original.
         """
         self.weights, self.counts, self.side = dict(model.named_parameters()), counts, side
-        self.device = next(model.parameters()).device
         self.owners = {use: family for family in counts for use in family.uses}
         self.kept: Kept = {}
         self.short: list[int] = []  # columns of products that were given fewer rows than that
@@ -94,8 +93,8 @@ class Surgeon:
         cross = pairs.cross_covariance() if use.bias else pairs.cross_moments()
         matrix = obs.best(_matrix(self.weights[use.weight], use), moments, cross)
         if family is not None:
-            reader = obs.Reader(matrix, self._columns(family, use), moments)
-            matrix = obs.refit(reader, self._units(family, {use: reader}))
+            reader = obs.Reader(matrix, _columns(family, use, like=matrix), moments)
+            matrix = obs.refit(reader, self._units(family, {use: reader}).to(matrix.device))
         _matrix(self.weights[use.weight], use, write=matrix)
         if use.bias:
             level = pairs.means_out() - matrix @ pairs.means()
@@ -107,23 +106,17 @@ class Surgeon:
             rest = [use for use in _once(family.uses) if use not in known]
             readers = [*known.values(), *self._as_they_are(family, rest)]
             n = self.counts[family]
-            self.kept[family] = obs.order(readers, units=family.units, keep=n)
+            self.kept[family] = obs.order(readers, units=family.units, keep=n).cpu()
         return self.kept[family]
 
     def _as_they_are(self, family: Family, uses: Sequence[Use]) -> list[obs.Reader]:
         """Return readers that stand elsewhere in the model, with the weights that they have now."""
         grams = self.side.grams(uses)
+        matrices = [_matrix(self.weights[use.weight], use) for use in uses]
         return [
-            obs.Reader(
-                _matrix(self.weights[use.weight], use),
-                self._columns(family, use),
-                _moments(grams[use.weight], use),
-            )
-            for use in uses
+            obs.Reader(each, _columns(family, use, like=each), _moments(grams[use.weight], use))
+            for use, each in zip(uses, matrices, strict=True)
         ]
-
-    def _columns(self, family: Family, use: Use) -> Tensor:
-        return family.axes[use.columns].repeat_interleave(_places(use)).to(self.device)
 
 
 def _norms(family: Family, weights: Mapping[str, Tensor]) -> Float64[Tensor, " units"]:
@@ -145,7 +138,7 @@ def _activity(
     for use in _once(family.uses):
         share = _matrix(weights[use.weight], use).square().sum(0)
         share = share * grams[use.weight].second_moments().diagonal()
-        units = family.axes[use.columns].repeat_interleave(_places(use))
+        units = _columns(family, use, like=scores)
         scores.index_add_(0, units % (family.units + 1), share.cpu())
     return scores[:-1]
 
@@ -160,7 +153,7 @@ def _matrix(weight: Tensor, use: Use, write: Tensor | None = None) -> Float64[Te
     turned = weight.data.movedim(use.rows[1], 0)
     if write is not None:
         turned.copy_(write.view(turned.shape))
-    return turned.flatten(1).double()
+    return exact(turned.flatten(1))
 
 
 def _moments(gram: Gram, use: Use) -> Float64[Tensor, "columns columns"]:
@@ -168,9 +161,10 @@ def _moments(gram: Gram, use: Use) -> Float64[Tensor, "columns columns"]:
     return gram.covariance() if use.bias else gram.second_moments()
 
 
-def _places(use: Use) -> int:
-    """Return how many columns of the matrix each channel has."""
-    return math.prod(use.window.size) if use.window else 1
+def _columns(family: Family, use: Use, *, like: Tensor) -> Int64[Tensor, " columns"]:
+    """Return the unit of each column of a matrix: a channel has one for each place of a window."""
+    places = math.prod(use.window.size) if use.window else 1
+    return family.axes[use.columns].repeat_interleave(places).to(like.device)
 
 
 def _once(uses: Sequence[Use]) -> list[Use]:

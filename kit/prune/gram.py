@@ -32,7 +32,7 @@ class Gram:
         Raises:
             ValueError: numbers that are not finite.
         """
-        x = x.detach().reshape(-1, self.columns).double()
+        x = exact(x.detach().reshape(-1, self.columns))
         if not x.isfinite().all():
             raise checks.bad_value(
                 self.where,
@@ -62,6 +62,11 @@ class Gram:
         """Return the mean of (x - mean)(x - mean)ᵀ."""
         mean = self.means()
         return self.second_moments() - mean[:, None] * mean
+
+
+def exact(x: Shaped[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """Return numbers in float64; on the CPU where the device has none."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def damped(
@@ -100,7 +105,7 @@ class Pairs(Gram):
             ValueError: numbers that are not finite.
         """
         self.add(x)
-        x, y = x.reshape(-1, self.columns).double(), y.reshape(-1, self.outputs).double()
+        x, y = exact(x.reshape(-1, self.columns)), exact(y.reshape(-1, self.outputs))
         self.cross, self.total_out = self.cross.to(x.device), self.total_out.to(x.device)
         self.cross += x.T @ y
         self.total_out += y.sum(0)

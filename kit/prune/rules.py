@@ -140,7 +140,8 @@ MOVES += " index_select index gather roll flip mT tril triu view_as reshape_as"
 
 @rule(*MOVES.split())
 def _move(call: Call) -> Any:
-    given = {name: value for name, value in call.values.items() if name not in ("self", "input")}
+    values = {name: value for name, value in call.values.items() if name not in ("self", "input")}
+    given = {name: fx.node.map_aggregate(value, _at_hand) for name, value in values.items()}
     return _moved(call, lambda labels: call.node.target(labels, **given))  # type: ignore[operator]
 
 
@@ -164,7 +165,7 @@ def _embedding(call: Call) -> Mark:
     weight = call.marks["weight"]
     if not isinstance(weight, Weight):
         return _unknown(call)
-    return weight.axes[-1][call.values["indices"]]
+    return weight.axes[-1][_at_hand(call.values["indices"])]
 
 
 @rule("linear")
@@ -447,6 +448,11 @@ def _moved(call: Call, move: Callable[[Tensor], Any]) -> Any:
             return Weight(tuple(moved))
         return [Weight(tuple(parts)) for parts in zip(*moved, strict=True)]
     return _unknown(call) if mark is None else move(mark)
+
+
+def _at_hand(value: Any) -> Any:
+    """Return a tensor where labels are, on the CPU, and all else as it is."""
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _as_activation(mark: Mark, labels: Labels) -> Tensor | None:
