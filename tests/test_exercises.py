@@ -129,6 +129,59 @@ def _entropy_of_x(x, y):
     return float(-(p * np.log(p)).sum())
 
 
+def _of_groups(scores, m, stays):
+    groups = scores.reshape(-1, m)
+    return np.array([stays(group) for group in groups], dtype=bool).reshape(scores.shape)
+
+
+def _highest(scores, n, m):
+    return _of_groups(scores, m, lambda group: group.argsort().argsort() >= m - n)
+
+
+def _hidden(X, W1, b1):
+    return np.maximum(X @ W1.T + b1, 0)
+
+
+def _fitted(given, goal, bias=None):
+    weights = np.linalg.lstsq(given, goal, rcond=None)[0].T
+    return weights, np.zeros(goal.shape[1]) if bias is None else bias
+
+
+def _refit_about_the_line(X, W1, b1, W2, b2, keep):
+    given = np.column_stack([(X @ W1.T + b1)[:, keep], np.ones(len(X))])
+    weights, _ = _fitted(given, _hidden(X, W1, b1) @ W2.T + b2)
+    return weights[:, :-1], weights[:, -1]
+
+
+def _refit_of_the_bias_alone(X, W1, b1, W2, b2, keep):
+    hidden, gone = _hidden(X, W1, b1), np.setdiff1d(np.arange(len(W1)), keep)
+    return W2[:, keep], b2 + hidden[:, gone].mean(0) @ W2[:, gone].T
+
+
+def _chosen_by(layers, budget, judge, fits=np.less_equal):
+    choices = [[]]
+    for sizes in layers:
+        choices = [[*choice, i] for choice in choices for i in range(len(sizes))]
+    total = [np.sum([s[i] for s, i in zip(layers, c, strict=True)], axis=0) for c in choices]
+    able = [(judge(*t), c) for t, c in zip(total, choices, strict=True) if fits(t[0], budget)]
+    return min(able)[1] if able else None
+
+
+def _fastest(layers, budget):
+    return [min(range(len(sizes)), key=lambda i: sizes[i]) for sizes in layers]
+
+
+def _greedy(layers, budget):
+    chosen, left = [], budget
+    for sizes in layers:
+        able = [i for i, (ms, _) in enumerate(sizes) if ms <= left]
+        if not able:
+            return None
+        chosen.append(min(able, key=lambda i: sizes[i][1]))
+        left -= sizes[chosen[-1]][0]
+    return chosen
+
+
 # exercise -> wrong answers that a learner might give; an exercise without them fails the test
 def _adamw(w, g, m, s, k, *, lr, decay=0.0):
     m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
@@ -254,6 +307,36 @@ WRONG = {
         lambda layers, rows, **rates: _least_time(layers, rows, **rates, equal="compute"),
         lambda layers, rows, **rates: _least_time(layers, rows, **rates)[0],
         lambda layers, rows, **rates: _least_of_sums(layers, rows, **rates),
+    ],
+    "prune.nm_mask": [
+        lambda scores, n, m: scores >= np.sort(scores)[:, -scores.shape[1] * n // m, None],
+        lambda scores, n, m: ~_highest(scores, n, m),
+        lambda scores, n, m: _highest(scores, m - n, m),
+        lambda scores, n, m: _highest(np.abs(scores), n, m),
+        lambda scores, n, m: _highest(scores, n, m).astype(float),
+        lambda scores, n, m: _of_groups(scores, m, lambda group: group >= np.sort(group)[m - n]),
+        lambda scores, n, m: _highest(scores.T.copy(), n, len(scores)).T,
+    ],
+    "prune.refit": [
+        _refit_of_the_bias_alone,
+        lambda X, W1, b1, W2, b2, keep: _fitted(
+            _hidden(X, W1, b1)[:, keep], _hidden(X, W1, b1) @ W2.T, b2
+        ),
+        lambda X, W1, b1, W2, b2, keep: _fitted(
+            _hidden(X, W1, b1)[:, keep], _hidden(X, W1, b1) @ W2.T + b2
+        ),
+        _refit_about_the_line,
+        lambda X, W1, b1, W2, b2, keep: _fitted(_hidden(X, W1, b1)[:, keep], X)[0],
+    ],
+    "prune.under_budget": [
+        _fastest,
+        _greedy,
+        lambda layers, budget: _chosen_by(layers, budget, lambda ms, loss: loss, np.less),
+        lambda layers, budget: _chosen_by(layers, budget, lambda ms, loss: ms * loss),
+        lambda layers, budget: _chosen_by(layers, np.inf, lambda ms, loss: loss),
+        lambda layers, budget: (
+            _chosen_by(layers, budget, lambda ms, loss: loss) or _fastest(layers, budget)
+        ),
     ],
     "tune.limit": [
         lambda A: 2 / np.linalg.eigvalsh(A.T @ A / len(A))[-1],
