@@ -172,7 +172,7 @@ def _found(model: nn.Module, small: nn.Module) -> dict[str, np.ndarray]:
     index = Index(matrices)
     columns: dict[str, np.ndarray] = {}
     for name, weight in small.named_parameters():
-        if weight.ndim > 1:
+        if weight.ndim > 1 and weight.numel():  # one of two branches may be gone
             at = index.find(name, weight)
             columns[at.name] = np.union1d(columns.get(at.name, []), at.columns).astype(int)
     return columns

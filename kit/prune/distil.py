@@ -148,10 +148,11 @@ def _check(*, steps: int, lr: float, batch: int, temperature: float) -> None:
     given = {"steps": steps, "lr": lr, "batch": batch, "temperature": temperature}
     typical = {"steps": "60", "lr": "1e-3", "batch": "16", "temperature": "2.0"}
     for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        kind = int if name in ("steps", "batch") else int | float
+        if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
             raise checks.bad_value(
                 WHERE,
-                expected=f"{name} above 0",
+                expected=f"{name} above 0" + (", a whole number" if kind is int else ""),
                 got=value,
                 remedy=f"Pass {name}={typical[name]}.",
             )

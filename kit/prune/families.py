@@ -1,6 +1,6 @@
 """Gather what goes together into families of units, of which any number can be removed."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +138,7 @@ class Settled:
                 axes[axis] = torch.where(self.live[labels], unit[self.roots[labels]], -1)
         return axes
 
-    def left(self) -> dict[str, str]:
+    def left(self, parameters: Container[str]) -> dict[str, str]:
         """Return what is never removed -> why, where a reader would ask."""
         why, told = self._reasons(), set()
         left: dict[int, list[str]] = {}
@@ -151,6 +151,8 @@ class Settled:
         parts = {_several(parts): why[root] for root, parts in left.items()}
         for (name, _), labels in self.labels.all():  # what no product reads
             for root in set(self.alone[labels].tolist()) & why.keys() - told:
+                if name not in parameters:
+                    continue
                 owner = name.rpartition(".")[0]
                 parts.setdefault(f"weights of {owner}" if owner else name, why[root])
         return parts

@@ -1,6 +1,7 @@
 """Remove whole layers: those of a stack without which a model answers almost as before."""
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -15,18 +16,40 @@ ROWS = 64  # on which the loss of a layer is judged
 
 
 def removable(model: nn.Module, rows: Rows) -> list[str]:
-    """Return the paths of layers in lists and sequences that return what they take, in shape."""
-    stacks = [
-        f"{path}.{name}".lstrip(".")
+    """Return the paths of layers in lists and sequences without which the model runs.
+
+    Where it runs without no single layer of a list, layers at the same place of lists of one length
+    side by side are tried together; their paths are joined by "+".
+    """
+    stacks = {
+        path: [f"{path}.{name}".lstrip(".") for name in stack._modules]
         for path, stack in model.named_modules()
         if isinstance(stack, nn.ModuleList | nn.Sequential) and len(stack) > 1
-        for name, layer in stack.named_children()
-        if any(True for _ in layer.parameters())
-    ]
+    }
+    alike = _alike(model, rows, [path for paths in stacks.values() for path in paths])
+    found, rest = [], {}
+    for stack, paths in stacks.items():
+        able = [path for path in paths if alike.get(path)]
+        if any(f"{stack}.".startswith(f"{path}.") for each in found for path in each.split("+")):
+            continue  # it goes with the layer that it is a part of
+        if len(able) > 1 and _runs(without(model, able[-1]), rows):
+            found += able
+        elif isinstance(model.get_submodule(stack), nn.ModuleList):
+            rest.setdefault((stack.rpartition(".")[0], len(paths)), []).append(paths)
+    for beside in rest.values():
+        joined = ["+".join(paths) for paths in zip(*beside, strict=True)]
+        found += joined if _runs(without(model, joined[-1]), rows) else []
+    return found
+
+
+def _alike(model: nn.Module, rows: Rows, paths: list[str]) -> dict[str, bool]:
+    """Tell which layers with weights return what they take, in shape."""
+    layers = {path: model.get_submodule(path) for path in paths}
     shapes: dict[str, bool] = {}
     handles = [
-        model.get_submodule(path).register_forward_hook(_note(path, shapes), with_kwargs=True)
-        for path in stacks
+        layer.register_forward_hook(_note(path, shapes), with_kwargs=True)
+        for path, layer in layers.items()
+        if any(True for _ in layer.parameters())
     ]
     try:
         with evaluating(model):
@@ -34,7 +57,16 @@ def removable(model: nn.Module, rows: Rows) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    return [path for path in stacks if shapes.get(path)]
+    return shapes
+
+
+def _runs(model: nn.Module, rows: Rows) -> bool:
+    try:
+        with evaluating(model):
+            inputs.call(model, inputs.take(rows, slice(2)))
+    except Exception:  # a model that cannot do without a layer raises what it likes
+        return False
+    return True
 
 
 def _note(path: str, shapes: dict[str, bool]) -> Any:
@@ -60,9 +92,9 @@ def drop(model: nn.Module, rows: Rows, *, n: int) -> tuple[nn.Module, list[dict[
     smaller, gone = copy.deepcopy(model), []
     for _ in progress.track(range(n), label="layer"):
         drifts = {path: drift(without(smaller, path), model, some) for path in _rest(smaller, some)}
-        if not drifts:
+        path = min(drifts, key=drifts.__getitem__, default="")
+        if drifts.get(path, math.inf) == math.inf:
             break
-        path = min(drifts, key=drifts.__getitem__)
         smaller = without(smaller, path)
         gone.append({"part": path, "drift": drifts[path]})
     return smaller, gone
@@ -70,15 +102,16 @@ def drop(model: nn.Module, rows: Rows, *, n: int) -> tuple[nn.Module, list[dict[
 
 def _rest(model: nn.Module, rows: Rows) -> list[str]:
     paths = removable(model, rows)
-    alone = [path.rpartition(".")[0] for path in paths]
+    alone = [path.partition("+")[0].rpartition(".")[0] for path in paths]
     return [path for path, stack in zip(paths, alone, strict=True) if alone.count(stack) > 1]
 
 
 def without(model: nn.Module, path: str) -> nn.Module:
-    """Return a copy without one layer of a stack."""
+    """Return a copy without one layer of a stack, or those at one place of several."""
     smaller = copy.deepcopy(model)
-    stack, _, name = path.rpartition(".")
-    del smaller.get_submodule(stack)[int(name)]  # type: ignore[operator]
+    for each in path.split("+"):
+        stack, _, name = each.rpartition(".")
+        del smaller.get_submodule(stack)[int(name)]  # type: ignore[operator]
     return smaller
 
 

@@ -75,7 +75,7 @@ class Lockstep:
                 wanted = wanted - env[other]
             x = columns_of(env[use.source], use.window)
             y = wanted if use.window is None else _sampled(wanted.flatten(2).transpose(1, 2))
-            x, y = _told(x, mask), _told(y, mask)
+            x, y = _of_text(mask, x, y)
             pairs = pairs or Pairs(x.shape[-1], self.where, outputs=y.shape[-1])
             pairs.add_pair(x, y)
         assert pairs is not None
@@ -88,7 +88,7 @@ class Lockstep:
         for node in machine.nodes:
             for use in (use for use in uses if use.node is node):
                 for env, mask in zip(machine.envs, self.masks, strict=True):
-                    x = _told(columns_of(env[use.source], use.window), mask)
+                    (x,) = _of_text(mask, columns_of(env[use.source], use.window))
                     grams.setdefault(use.weight, Gram(x.shape[-1], self.where)).add(x)
             waiting.discard(node)
             if not waiting:
@@ -146,9 +146,12 @@ def _mask(rows: Rows) -> Tensor | None:
     return mask.bool() if mask is not None and mask.ndim == 2 else None
 
 
-def _told(x: Tensor, mask: Tensor | None) -> Tensor:
+def _of_text(mask: Tensor | None, *values: Tensor) -> list[Tensor]:
     """Return the rows of tokens that are text: what fills up short texts has nothing to say."""
-    return x[mask] if mask is not None and x.shape[:-1] == mask.shape else x
+    flat = [x.reshape(-1, x.shape[-1]) for x in values]
+    if mask is None or any(x.shape[:-1] not in (mask.shape, (mask.numel(),)) for x in values):
+        return flat
+    return [x[mask.flatten()] for x in flat]
 
 
 def columns_of(x: Tensor, window: Window | None) -> Tensor:

@@ -11,6 +11,7 @@ from kit.prune.gram import damped
 
 STEPS = 128  # in which units go, so that each choice knows of those before it
 REFIT_DAMP = 1e-3
+DEAD = 1e-9  # of the largest variance
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class _State:
 
     def __init__(self, reader: Reader, units: int) -> None:
         self.matrix = reader.matrix.clone()
+        spread = reader.moments.diagonal()
+        # what never varies costs nothing; the ridge would make it as dear as its weights are large
+        self.matrix[:, spread <= DEAD * spread.max()] = 0
         self.inverse = torch.linalg.inv(damped(reader.moments))
         self.columns = torch.stack([(reader.units == u).nonzero().flatten() for u in range(units)])
 
