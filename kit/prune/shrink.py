@@ -62,6 +62,7 @@ def shrink(
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+        >>> import torch
         >>> shrink(model, torch.randn(64, 4), keep=0.25).model[0].out_features
         8
 
