@@ -44,10 +44,10 @@ def shrink(
             names of the model's arguments. A few hundred rows; more columns need more.
         keep: the fraction of each layer's units that stays at least, 0 < keep <= 1; for "layers" of
             the layers, for "auto" of the parameters (at most).
-        what: "neurons" (of hidden layers, channels of convolutions), "heads" (of attention; those
-            that share keys and values go together), "heads+ffn" (both), "layers" (whole ones of a
-            stack), or "auto": as many layers as are worth it and then units, by drift for each
-            millisecond saved here.
+        what: "neurons" (of hidden layers, channels, numbers of an embedding), "heads" (of
+            attention; those that share keys and values go together), "heads+ffn" (both), "layers"
+            (whole ones of a stack), or "auto": as many layers as are worth it and then units, by
+            drift for each millisecond saved here.
         method: "obs" removes what costs least at second order and refits the rest in closed form;
             "magnitude" (L2 of all weights of a unit) and "activation" (what a unit adds to its
             readers) only remove.
