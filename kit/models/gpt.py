@@ -1,5 +1,7 @@
 """The language model of the lessons: a GPT of today's kind, small enough to read whole."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -97,7 +99,8 @@ class GPT(nn.Module):
     @property
     def shape(self) -> dict[str, int]:
         """The sizes that the model has now: GPT(**shape) is another one like it."""
-        part, width = self.blocks[0], self.embed.embedding_dim
+        part: Any = self.blocks[0]
+        width = self.embed.embedding_dim
         sizes = {"depth": len(self.blocks), "width": width, "hidden": part.feed.down.in_features}
         sizes |= {name: getattr(part.attention, name) for name in ("heads", "groups", "head")}
         return sizes | {"context": self.context, "vocabulary": self.vocabulary}
@@ -109,9 +112,9 @@ class GPT(nn.Module):
             batch: texts.
             room: columns; None is the context. Texts that begin in one another's midst want more.
         """
-        part = self.blocks[0].attention
-        shape = batch, part.groups, room or self.context, part.head
-        return Cache(len(self.blocks), shape, like=self.embed.weight)
+        sizes = self.shape
+        shape = batch, sizes["groups"], room or self.context, sizes["head"]
+        return Cache(sizes["depth"], shape, like=self.embed.weight)
 
 
 class Block(nn.Module):

@@ -27,7 +27,8 @@ def removable(model: nn.Module, rows: Rows) -> list[str]:
         if isinstance(stack, nn.ModuleList | nn.Sequential) and len(stack) > 1
     }
     alike = _alike(model, rows, [path for paths in stacks.values() for path in paths])
-    found, rest = [], {}
+    found: list[str] = []
+    rest: dict[tuple[str, int], list[list[str]]] = {}
     for stack, paths in stacks.items():
         able = [path for path in paths if alike.get(path)]
         if any(f"{stack}.".startswith(f"{path}.") for each in found for path in each.split("+")):

@@ -189,7 +189,7 @@ class _Marker(fx.Interpreter):
         if node.op != "call_function":
             return None
         if node.target is operator.getitem:
-            parts = self.marks[node.args[0]]
+            parts = self.marks[node.args[0]]  # type: ignore[index]
             return None if parts is None else parts[node.args[1]]
         if not isinstance(node.target, torch._ops.OpOverload):
             return None  # arithmetic with sizes
