@@ -1,6 +1,7 @@
 """Fewer layers or narrower ones: the mix that loses least for each millisecond that it saves."""
 
 import copy
+import math
 from functools import partial
 
 from torch import nn
@@ -16,6 +17,7 @@ from kit.prune.trace import CannotTrace, trace
 
 ROWS = 16  # that are timed together
 CLOCK = 0.01  # of a time: no clock tells less, and a smaller model saves memory at least
+NEAR = 0.95  # of the size that is asked for, where layers alone come below it
 LEAST = 0.05  # of a layer's units: narrower layers are no use to anybody
 
 
@@ -34,7 +36,7 @@ def mixed(model: nn.Module, rows: Rows, *, keep: float, method: str, where: str)
     """
     goal, few = keep * parameters(model), layers.sample(rows, ROWS)
     dense_ms = _time_ms(model, few)
-    best, most = None, -1.0
+    best, most, least = None, -1.0, math.inf
     smaller, gone = copy.deepcopy(model), Done(model)
     while True:
         width = _width(smaller, rows, goal)
@@ -44,8 +46,11 @@ def mixed(model: nn.Module, rows: Rows, *, keep: float, method: str, where: str)
             )
             saved = max(dense_ms - _time_ms(done.model, few), CLOCK * dense_ms)
             lost = layers.drift(done.model, model, layers.sample(rows, layers.ROWS))
-            if best is None or saved / max(lost, 1e-9) > most:
-                best, most = _joined(gone, done), saved / max(lost, 1e-9)
+            worth = saved / max(lost, 1e-9)
+            # a model much smaller than was asked for has to be better, not only quicker
+            is_small = parameters(smaller) < NEAR * goal
+            if best is None or (lost <= least if is_small else worth > most):
+                best, most, least = _joined(gone, done), worth, lost
         if width == 1.0:
             break
         smaller, one = layers.drop(smaller, rows, n=1)
