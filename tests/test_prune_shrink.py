@@ -3,6 +3,7 @@
 import copy
 import importlib
 import re
+from collections import OrderedDict
 from itertools import pairwise
 
 import pytest
@@ -272,7 +273,7 @@ def test_units_told_by_their_places_are_left_whole_when_that_shows_late(monkeypa
     assert str(error.value) == (
         "prune.shrink: expected a model with neurons that can be removed, got none (input of 2: "
         "sizes in the forward do not follow, nor in its graph). "
-        'Pass another what: "neurons", "heads", "heads+ffn" or "layers".'
+        'Pass a smaller keep, or another what: "neurons", "heads", "heads+ffn" or "layers".'
     )
 
 
@@ -483,7 +484,9 @@ REFUSED = {
     "expected a known method, got 'l2' (str). Known: activation, magnitude, obs.": {"method": "l2"},
     "expected recover of 0 or more steps, got -1 (int). Pass recover=60.": {"recover": -1},
     "expected a model with heads that can be removed, got none. "
-    'Pass another what: "neurons", "heads", "heads+ffn" or "layers".': {"what": "heads"},
+    'Pass a smaller keep, or another what: "neurons", "heads", "heads+ffn" or "layers".': {
+        "what": "heads"
+    },
 }
 
 
@@ -560,7 +563,7 @@ def test_models_that_cannot_be_pruned_are_refused():
         "none": "prune.shrink: expected a model with weights, got ReLU. "
         "Pass the model itself, built and trained.",
         "one": "prune.shrink: expected a model with neurons that can be removed, got none. "
-        'Pass another what: "neurons", "heads", "heads+ffn" or "layers".',
+        'Pass a smaller keep, or another what: "neurons", "heads", "heads+ffn" or "layers".',
     }
 
 
@@ -719,3 +722,72 @@ def test_a_pruned_transformer_still_writes(name):
     )
 
     assert torch.equal(written, again)
+
+
+# --- what a strict reader found
+
+
+class ReadsBuffer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 12), nn.Linear(12, 3)
+        self.register_buffer("W", torch.randn(12, 12))
+
+    def forward(self, x):
+        return self.b(torch.relu(torch.relu(self.a(x)) @ self.W))
+
+
+@pytest.mark.parametrize("method", ["obs", "magnitude", "activation"])
+def test_what_a_buffer_reads_is_left_whole_and_named(method):
+    torch.manual_seed(0)
+    model, x = ReadsBuffer().eval(), torch.randn(64, 6)
+
+    pruned = shrink(model, x, keep=0.5, method=method)
+
+    assert "a buffer is read as a weight" in pruned.left.values()
+    assert pruned.model.a.out_features == 12
+
+
+class Hard(nn.Module):
+    """It writes down a size, so that only its graph can follow, and holds what no graph can."""
+
+    class Moody(nn.Module):
+        def forward(self, x):
+            return x if float(x.sum()) > 0 else -x
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.moody = nn.Linear(6, 32), nn.Linear(32, 6), self.Moody()
+
+    def forward(self, x):
+        h = torch.relu(self.a(x)).view(x.shape[0], 1, 32)
+        return self.moody(self.b(h[:, 0]))
+
+
+def test_no_graph_holds_on_to_the_working_copy():
+    with pytest.raises(ValueError, match="sizes"):
+        shrink(Hard().eval(), torch.randn(64, 6), keep=0.5)
+
+
+def test_layers_of_a_sequence_may_have_names():
+    torch.manual_seed(0)
+    model = nn.Sequential(OrderedDict((name, nn.Linear(8, 8)) for name in "abcd")).eval()
+
+    pruned = shrink(model, torch.randn(32, 8), keep=0.5, what="layers")
+
+    assert len(pruned.model) == 2
+
+
+def test_a_mute_assertion_of_the_model_is_named():
+    class Mute(nn.Linear):
+        def forward(self, x):
+            if x.shape[1] != 16:
+                raise AssertionError
+            return super().forward(x)
+
+    expected = (
+        "prune.shrink: expected calibration that the model takes, got rows of shape (2, 8): "
+        "AssertionError. Pass rows as you pass them to the model."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        shrink(Mute(16, 4), torch.randn(9, 8))

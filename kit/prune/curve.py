@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.base import checks, progress, timing
+from kit.base import seed as seeds
 from kit.base.modes import evaluating
 from kit.base.results import Result, result, short
 from kit.prune import choose, inputs
@@ -120,8 +121,8 @@ def renewed(model: nn.Module, *, seed: int) -> nn.Module:
     Weights of modules that have no `reset_parameters` are drawn with the spread that they have.
     """
     fresh = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    where = next(model.parameters()).device
+    with seeds.drawing(seed, where=where), torch.no_grad():
         for part in fresh.modules():
             resets = ("reset_parameters", "_reset_parameters")
             reset = next((getattr(part, name) for name in resets if hasattr(part, name)), None)

@@ -69,6 +69,13 @@ def distil(
     inputs.check(WHERE, teacher, rows)
     _check(steps=steps, lr=lr, batch=batch, temperature=1 if temperature is None else temperature)
     weights = [weight for weight in student.parameters() if weight.requires_grad]
+    if not weights:
+        raise checks.bad_value(
+            WHERE,
+            expected="a student with weights that learn",
+            got=checks.Described("none with requires_grad"),
+            remedy="Let them: student.requires_grad_(True).",
+        )
     opt = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
     modes = [(part, part.training) for part in student.modules()]
     losses: list[float] = []
@@ -83,6 +90,7 @@ def distil(
     except KeyboardInterrupt:
         pass  # what was learnt stays
     finally:
+        opt.zero_grad()
         for module, training in modes:
             module.training = training
     return _told(losses)
@@ -116,7 +124,7 @@ def _learn(
 
 def _apart(given: Tensor, wanted: Tensor, temperature: float | None) -> Tensor:
     if temperature is None:
-        return F.mse_loss(given, wanted) / wanted.var().clamp_min(1e-12)
+        return F.mse_loss(given, wanted) / wanted.var(correction=0).clamp_min(1e-12)
     ours, theirs = ((x / temperature).log_softmax(-1).flatten(0, -2) for x in (given, wanted))
     return F.kl_div(ours, theirs, log_target=True, reduction="batchmean") * temperature**2
 

@@ -146,6 +146,16 @@ def outputs(model: nn.Module, rows: Rows) -> Tensor:
     return torch.cat([call(model, part) for part in batches(rows)])
 
 
+def first_line(error: Exception) -> str:
+    """Return what an error says first, or its name where it says nothing.
+
+    Example:
+        >>> first_line(AssertionError())
+        'AssertionError'
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _check_taken(where: str, model: nn.Module, rows: Rows) -> None:
     few = take(rows, slice(2))
     try:
@@ -156,7 +166,7 @@ def _check_taken(where: str, model: nn.Module, rows: Rows) -> None:
         raise checks.bad_value(
             where,
             expected="calibration that the model takes",
-            got=checks.Described(f"rows of shape {shapes}: {str(error).splitlines()[0][:120]}"),
+            got=checks.Described(f"rows of shape {shapes}: {first_line(error)[:120]}"),
             remedy="Pass rows as you pass them to the model.",
         ) from error
     if isinstance(out, Tensor) and not out.isfinite().all():
@@ -178,7 +188,7 @@ def _check_model(where: str, model: Any) -> None:
         )
     held = list(chain(model.parameters(), model.buffers()))
     packed = [part for part in model.modules() if "quantized" in type(part).__module__]
-    if packed or any(x.dtype in (torch.int8, torch.uint8, torch.qint8) for x in held):
+    if packed or any(x.dtype in (torch.int8, torch.qint8) for x in held):
         raise checks.bad_value(
             where,
             expected="a model of float weights",

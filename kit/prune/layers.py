@@ -112,7 +112,8 @@ def without(model: nn.Module, path: str) -> nn.Module:
     smaller = copy.deepcopy(model)
     for each in path.split("+"):
         stack, _, name = each.rpartition(".")
-        del smaller.get_submodule(stack)[int(name)]  # type: ignore[operator]
+        layers: Any = smaller.get_submodule(stack)
+        del layers[list(layers._modules).index(name)]  # type: ignore[operator]
     return smaller
 
 

@@ -66,7 +66,7 @@ def _joined(gone: Done, done: Done) -> Done:
 
 
 def _count(family: Family, *, keep: float) -> int:
-    return max(1, round(keep * family.units))
+    return max(1, math.floor(keep * family.units + 1e-9))
 
 
 def _width(model: nn.Module, rows: Rows, goal: float) -> float | None:

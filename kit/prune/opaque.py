@@ -6,7 +6,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from kit.base.modes import evaluating
 from kit.prune.inputs import Rows, call
@@ -25,6 +25,11 @@ def opaque(x: Tensor, key: int) -> Tensor:
 @opaque.register_fake
 def _(x: Tensor, key: int) -> Tensor:
     return x.new_empty((x.shape[0], *SHAPES[key]))
+
+
+def within(graph: fx.GraphModule) -> bool:
+    """Tell whether a graph has such nodes."""
+    return any("kit_prune.opaque" in str(node.target) for node in graph.graph.nodes)
 
 
 def called(key: int) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -10,7 +9,6 @@ from kit.base.numbers import short
 from kit.base.results import Result, result
 
 Step = Mapping[str, Any]  # what JSON can hold of how a model came to its shape
-STEPS: WeakKeyDictionary[nn.Module, tuple[Step, ...]] = WeakKeyDictionary()
 
 
 @result
@@ -43,9 +41,10 @@ def parameters(model: nn.Module) -> int:
 
 def steps_of(model: nn.Module) -> tuple[Step, ...]:
     """Return the steps by which a model came to its shape, from the first model that was pruned."""
-    return STEPS.get(model, ())
+    return getattr(model, "pruning_steps", ())
 
 
 def remember(model: nn.Module, before: nn.Module, steps: Iterable[Step] = ()) -> None:
     """Note by which steps a model came from another, for `prune.save`."""
-    STEPS[model] = (*steps_of(before), *steps)
+    # an attribute, so that copies have it as well
+    model.pruning_steps = (*steps_of(before), *steps)  # type: ignore[assignment]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.base.modes import evaluating
+from kit.prune import opaque
 from kit.prune.families import Family
 from kit.prune.graphs import rebuilt
 from kit.prune.inputs import Rows, call
@@ -81,8 +82,8 @@ def as_graph(model: nn.Module, kept: Kept, rows: Rows, same: Same) -> nn.Module 
             traced = trace(model, rows, lengths=lengths)
         except CannotTrace:
             continue
-        if traced.at_once:
-            continue  # it would be a model of so many rows
+        if traced.at_once or opaque.within(traced.graph):
+            continue  # it would be a model of so many rows, or hold on to the working copy
         ours = {family.key: family for family in traced.families}
         units = {ours[family.key]: units for family, units in kept.items()}
         smaller = rebuilt(traced, cut(model, kept), units, rows)

@@ -48,6 +48,7 @@ class Found:
     """What the rules found out."""
 
     labels: Labels
+    parameters: frozenset[str]  # names of weights that may be fitted; others are buffers
     uses: list[Use] = field(default_factory=list)
     marks: list[tuple[Tensor, str]] = field(default_factory=list)  # of activations, and where
     whole: list[tuple[Tensor, list[int], str]] = field(default_factory=list)  # not cut along axes
@@ -230,6 +231,10 @@ def _use(
     labels.tie(given, columns)
     into, out = labels.axis_of(columns), labels.axis_of(rows)
     at = labels.axis_of(bias.axes[-1]) if isinstance(bias, Weight) else None
+    at = at if at is not None and at[0] in found.parameters else None
+    if into is not None and into[0] not in found.parameters:
+        labels.fix(columns, "a buffer is read as a weight")
+        return
     if into is None or out is None:
         labels.fix(columns, f"only a part of a weight is used ({call.name})")
         return

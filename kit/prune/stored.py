@@ -52,13 +52,13 @@ def load(path: str | Path, model: nn.Module) -> nn.Module:
     for step in about["prune"]:
         try:
             smaller = _again(smaller, step)
-        except (AttributeError, KeyError, IndexError, CannotTrace) as error:
+        except (AttributeError, KeyError, IndexError, RuntimeError, CannotTrace) as error:
             raise _misfit("a model like the one that was pruned", str(error)) from None
     own = _once(smaller)
     odd = [n for n in own.keys() | weights.keys() if _shape(own, n) != _shape(weights, n)]
     if odd:
         name = min(odd)
-        told = f"{_shape(own, name)} in this one"
+        told = f"{_shape(own, name)} by this model"
         raise _misfit(f"{name} of shape {_shape(weights, name)}, as in the file", told)
     smaller.load_state_dict(weights, strict=False)  # other names of shared weights are not in it
     return smaller
@@ -72,6 +72,7 @@ def _again(model: nn.Module, step: Mapping[str, Any]) -> nn.Module:
         return int8.placed(model, step["layers"])
     part = model.get_submodule(step["at"])
     rows = _example(step, next(part.parameters()))
+    _draw(part)
     traced = trace(part, rows)
     ours = {family.key: family for family in traced.families}
     kept = {ours[key]: torch.tensor(units) for key, units in step["units"].items()}
@@ -83,6 +84,15 @@ def _again(model: nn.Module, step: Mapping[str, Any]) -> nn.Module:
         return smaller
     model.set_submodule(step["at"], smaller)
     return model
+
+
+def _draw(part: nn.Module) -> None:
+    """Draw weights that are all zero: sizes are found by trying, and zeros agree with any."""
+    chance = torch.Generator().manual_seed(0)
+    for weight in part.parameters():
+        if weight.is_floating_point() and not weight.any():
+            drawn = torch.randn(weight.shape, generator=chance) / 10
+            weight.data.copy_(drawn)
 
 
 def _example(step: Mapping[str, Any], like: Tensor) -> Rows:
@@ -109,8 +119,10 @@ def _once(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(state[name].shape) if name in state else None
+def _shape(state: Mapping[str, Tensor], name: str) -> str:
+    if name not in state:
+        return "none"
+    return f"{tuple(state[name].shape)} in {str(state[name].dtype).removeprefix('torch.')}"
 
 
 def _misfit(expected: str, got: str) -> ValueError:

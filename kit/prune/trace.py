@@ -16,7 +16,7 @@ from torch.export import Dim, export
 from kit.base.modes import evaluating
 from kit.prune import opaque, rules
 from kit.prune.families import Family, Settled
-from kit.prune.inputs import AT_ONCE, Rows, arguments, count, first, take
+from kit.prune.inputs import AT_ONCE, Rows, arguments, count, first, first_line, take
 from kit.prune.labels import Labels
 from kit.prune.rules import Call, Found, Use, Weight
 
@@ -52,7 +52,7 @@ def trace(model: nn.Module, rows: Rows, *, lengths: bool = False) -> Traced:
     Raises:
         CannotTrace: the forward does what no graph can hold.
     """
-    example = take(rows, slice(EXAMPLE))
+    example = take(rows, torch.arange(EXAMPLE) % count(rows))
     graph = _graph(model, example, lengths=lengths)
     at_once = None
     if _is_fixed(graph, example):  # a forward that counts its rows, as len(x) does
@@ -60,7 +60,8 @@ def trace(model: nn.Module, rows: Rows, *, lengths: bool = False) -> Traced:
         at_once = count(example)
         graph = _graph(model, example, lengths=lengths)
     weights = {name: x for name, x in _held(model).items() if x.is_floating_point() and x.ndim}
-    found = Found(Labels(weights))
+    names = frozenset(name for name, _ in model.named_parameters())
+    found = Found(Labels(weights), names)
     marker = _Marker(graph, found, weights)
     marker.run(*arguments(example))
     settled = Settled(found)
@@ -108,7 +109,7 @@ def graph_of(model: nn.Module, example: Rows, *, lengths: bool) -> fx.GraphModul
             program = export(plain, tuple(values), dynamic_shapes=(tuple(shapes),), strict=False)
             return program.module(check_guards=False)  # type: ignore[return-value]
     except Exception as error:  # whatever a forward does: torch has no one error for it
-        raise CannotTrace(f"{type(error).__name__}: {str(error).splitlines()[0][:160]}") from error
+        raise CannotTrace(f"{type(error).__name__}: {first_line(error)[:160]}") from error
 
 
 @contextmanager
