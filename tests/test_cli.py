@@ -44,13 +44,20 @@ def project(monkeypatch, tmp_path):
     return tmp_path
 
 
+# a job in the background ignores Ctrl-C, and so would what it starts
+CALL = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from kit.cli import main; main()"
+)
+
+
 @pytest.fixture
 def start(project):
     """Return a function that starts the command in a process; none outlives the test."""
     started = []
 
     def run(*words: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", "from kit.cli import main; main()", *words]
+        command = [sys.executable, "-c", CALL, *words]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, cwd=project, env=os.environ, **pipes))
         return started[-1]
